@@ -1,0 +1,1 @@
+"""AIQLeads: a real-estate lead marketplace, from feed to sale."""

@@ -1,0 +1,85 @@
+"""The only reader of the environment: one frozen object, prefix `AIQLEADS_`."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Users' data stays with the users, and nothing waits for a network that is not there.
+for _name in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    os.environ.setdefault(_name, "true")
+
+
+def _default_home() -> Path:
+    checkout = Path(__file__).resolve().parents[2]
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+class Settings(BaseSettings):
+    """Where things are and which doors are open; each field stands in docs/settings.md."""
+
+    model_config = SettingsConfigDict(env_prefix="AIQLEADS_", frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default_factory=_default_home,
+        description="Root of data, mlruns and reports; "
+        "the checkout's root, else the working directory.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="SQLAlchemy URL of one database; unset, two SQLite files under data/.",
+    )
+    stripe_secret_key: SecretStr | None = Field(
+        default=None,
+        description="Stripe API key; unset, the offline stand-in answers and the service says so.",
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="Signing secret of Stripe's webhooks."
+    )
+    stripe_api_base: str | None = Field(
+        default=None, description="Another address of Stripe's API, for tests."
+    )
+    mlflow_tracking_uri: str | None = Field(
+        default=None, description="MLflow's store; unset, mlruns/mlflow.db."
+    )
+    workers: int = Field(default=2, ge=1, description="Worker processes of `aiqleads serve`.")
+    run_key: str = Field(
+        default="",
+        description="Set by the pipeline for the notebook it runs: a tag of its MLflow run.",
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="text", description="Log lines for machines or for people; always on stderr."
+    )
+
+    @cached_property
+    def data(self) -> Path:
+        """Directory of raw payloads, frames, snapshots, the journal and the databases."""
+        return self.home / "data"
+
+    @cached_property
+    def reports(self) -> Path:
+        """Directory of executed notebooks, maps and drift reports."""
+        return self.home / "reports"
+
+    @cached_property
+    def mlruns(self) -> Path:
+        """Directory of MLflow's database and artifacts."""
+        return self.home / "mlruns"
+
+    @cached_property
+    def tracking_uri(self) -> str:
+        """MLflow's store as a URI."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.mlruns / 'mlflow.db'}"
+
+    def url(self, room: Literal["leads", "commerce"]) -> str:
+        """SQLAlchemy URL of one of the two rooms: ingested leads, or money and holds.
+
+        Embedded they are two SQLite files, so that a large ingest never makes a
+        payment wait; with `database_url` set both live in that database.
+        """
+        return self.database_url or f"sqlite:///{self.data / f'{room}.db'}"

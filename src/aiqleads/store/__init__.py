@@ -1,0 +1,1 @@
+"""What is kept: SQL tables, Parquet frames, the journal of served rankings."""

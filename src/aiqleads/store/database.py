@@ -1,0 +1,79 @@
+"""Opens the two rooms of the database, brought to the newest revision first."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import alembic.command
+import alembic.config
+from sqlalchemy import Engine, create_engine, event, make_url
+
+from aiqleads.settings import Settings
+
+Room = Literal["leads", "commerce"]
+
+
+def connect(settings: Settings, room: Room) -> Engine:
+    """Engine of one room; SQLite's transactions start with BEGIN IMMEDIATE for writers.
+
+    The schema is not touched: `upgrade` does that, once, at setup.
+    """
+    url = make_url(settings.url(room))
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    synchronous = "FULL" if room == "commerce" else "NORMAL"
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver must not open transactions of its own: it would begin them as
+        # readers, and a reader that becomes a writer can fail under WAL.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "busy_timeout=30000",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        mode = "" if connection.get_execution_options().get("readonly") else "IMMEDIATE"
+        connection.exec_driver_sql(f"BEGIN {mode}".rstrip())
+
+    return engine
+
+
+def reader(engine: Engine) -> Engine:
+    """The same engine for transactions that only read (no write lock is taken)."""
+    return engine.execution_options(readonly=True)
+
+
+@lru_cache
+def _config(room: Room) -> alembic.config.Config:
+    config = alembic.config.Config()
+    root = Path(__file__).parent / "migrations"
+    config.set_main_option("script_location", str(root))
+    config.set_main_option("version_locations", str(root / room))
+    return config
+
+
+def upgrade(engine: Engine, room: Room) -> None:
+    """Brings a room to the newest revision; does nothing where it is there already."""
+    config = _config(room)
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        config.attributes["room"] = room
+        alembic.command.upgrade(config, "head")
+        connection.commit()
+
+
+def open_room(settings: Settings, room: Room) -> Engine:
+    """Engine of a room whose schema is the newest."""
+    engine = connect(settings, room)
+    upgrade(engine, room)
+    return engine
