@@ -58,6 +58,7 @@ def _config(room: Room) -> alembic.config.Config:
     config = alembic.config.Config()
     root = Path(__file__).parent / "migrations"
     config.set_main_option("script_location", str(root))
+    config.set_main_option("path_separator", "os")
     config.set_main_option("version_locations", str(root / room))
     return config
 

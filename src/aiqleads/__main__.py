@@ -1,0 +1,5 @@
+"""`python -m aiqleads` is the command line."""
+
+from aiqleads.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The HTTP door: one FastAPI app, served by BentoML or by bare uvicorn."""

@@ -1,0 +1,60 @@
+"""Routes for operators: metrics, invariants, the process itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+
+from aiqleads.api import schemas
+from aiqleads.api.auth import Operator
+from aiqleads.api.state import State
+from aiqleads.commerce import invariants
+from aiqleads.monitoring import metrics
+from aiqleads.store import ledger
+from aiqleads.store.database import reader
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/metrics", response_class=Response)
+def prometheus() -> Response:
+    """Metrics of all workers in Prometheus' text format."""
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
+@router.get("/v1/admin/invariants")
+def check_invariants(state: State, _caller: Operator) -> schemas.InvariantsAnswer:
+    """Checks every invariant of the shop on the live data."""
+    found = invariants.check(state.commerce, state.payments, state.now_us())
+    with reader(state.commerce).connect() as connection:
+        total = ledger.total_cents(connection)
+    return schemas.InvariantsAnswer(
+        ok=total == 0 and all(one.ok is not False for one in found.values()),
+        ledger_total_cents=total,
+        invariants={name: schemas.Finding.model_validate(one) for name, one in found.items()},
+    )
+
+
+@router.get("/v1/admin/process")
+async def process(state: State, _caller: Operator) -> schemas.ProcessAnswer:
+    """The worker that answers: its memory and what it has loaded."""
+    return schemas.ProcessAnswer(
+        pid=os.getpid(),
+        rss_bytes=_resident_bytes(),
+        model_version=state.scorer.version,
+        snapshot_version=state.snapshot.version,
+        modules=sorted({name.partition(".")[0] for name in sys.modules}),
+    )
+
+
+def _resident_bytes() -> int:
+    """Resident memory now; where /proc is not there, the largest it ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * resource.getpagesize()

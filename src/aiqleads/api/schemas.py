@@ -1,0 +1,417 @@
+"""What goes over the wire: money in integer cents beside its currency, times in UTC."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+
+from aiqleads.domain import Intent, InteractionKind
+
+AgentId = Annotated[str, Field(min_length=1, max_length=20, examples=["A0001"])]
+LeadId = Annotated[str, Field(min_length=1, max_length=20, examples=["L0001a2b3c4d"])]
+HoldId = Annotated[str, Field(min_length=1, max_length=40)]
+Cents = Annotated[int, Field(ge=0, le=10**12, examples=[15_000_000])]
+
+
+class Body(BaseModel):
+    """A request's body: fields that nobody knows are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """A response's body."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457); problems of one `type` may carry members of their own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(examples=["https://aiqleads.example/problems/lead-sold"])]
+    title: Annotated[str, Field(examples=["Lead sold"])]
+    status: Annotated[int, Field(examples=[409])]
+    detail: Annotated[str, Field(examples=["another agent bought this lead"])]
+
+
+# --- ranking -----------------------------------------------------------------------
+
+
+class ScoreRequest(Body):
+    """Feature rows in the model's column order; null is a missing value."""
+
+    rows: Annotated[list[list[FiniteFloat | None]], Field(min_length=1, max_length=2000)]
+
+
+class ScoreAnswer(Answer):
+    """One score a row, higher is better; comparable within one request of one agent."""
+
+    model_version: str
+    features: list[str]
+    scores: list[float]
+
+
+class LeadFilters(Body):
+    """What to show; prices are compared with the price as it is shown, not the exact one."""
+
+    intent: Intent | None = None
+    property_types: Annotated[list[str], Field(max_length=50)] = []
+    min_price_cents: Cents | None = None
+    max_price_cents: Cents | None = None
+    min_beds: Annotated[int | None, Field(ge=0, le=50)] = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LeadFilters:
+        low, high = self.min_price_cents, self.max_price_cents
+        if low is not None and high is not None and low > high:
+            raise ValueError("min_price_cents is above max_price_cents")
+        return self
+
+
+class Context(Body):
+    """Where the ranking is going to be shown; kept in the journal."""
+
+    device: Literal["web", "mobile", "api"] = "api"
+
+
+class RecommendationRequest(Body):
+    """Asks for an agent's ranking."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"agent_id": "A0001", "k": 10, "filters": {"intent": "sell"}}]
+        },
+    )
+
+    agent_id: AgentId
+    k: Annotated[int, Field(ge=1, le=100)] = 10
+    filters: LeadFilters = LeadFilters()
+    context: Context = Context()
+
+
+class PriceLine(Answer):
+    """One step of a price: `factor` multiplies what the lines above it made."""
+
+    name: str
+    factor: float
+    about: str
+
+
+class Price(Answer):
+    """What an agent pays for a lead; `lines` explain it where one lead is asked about."""
+
+    total_cents: int
+    currency: str
+    lines: list[PriceLine] = []
+
+
+class Reason(Answer):
+    """Why a lead stands where it stands: a feature, and whether it speaks for the lead."""
+
+    feature: str
+    direction: Literal["up", "down"]
+    text: str
+
+
+class LeadCard(Answer):
+    """A lead before it is bought: facts are rounded, the place is a cell shared by five or more."""
+
+    lead_id: str
+    intent: Intent
+    property_type: str
+    ask_price_about_cents: int
+    currency: str
+    beds: int | None
+    baths: float | None
+    living_area_about_sqft: int | None
+    built_about: int | None
+    quality: float
+    max_buyers: int
+    cell: Annotated[str | None, Field(description="H3 cell; null where too few leads share one")]
+    received: str
+    available_until: str
+
+
+class RecommendedLead(LeadCard):
+    """One lead of a ranking."""
+
+    position: int
+    score: float
+    price: Price
+    reasons: Annotated[list[Reason], Field(max_length=3)]
+
+
+class RecommendationAnswer(Answer):
+    """A ranking, best first; fewer than k leads where fewer can be bought."""
+
+    request_id: str
+    model_version: str
+    snapshot_version: str
+    variant: str
+    as_of: Annotated[str, Field(description="the market clock, which stands still in a sample")]
+    candidates: int
+    rings: Annotated[int, Field(description="how far around the territory leads were looked for")]
+    items: list[RecommendedLead]
+    notice: str
+
+
+class InteractionEvent(Body):
+    """What an agent did; holds and purchases are recorded by the shop and not reported."""
+
+    event_id: Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[\x21-\x7e]+$")]
+    lead_id: LeadId
+    kind: Literal[InteractionKind.VIEW] = InteractionKind.VIEW
+    request_id: Annotated[str | None, Field(max_length=80)] = None
+    at_us: Annotated[
+        int | None,
+        Field(description="wall clock, microseconds since the epoch, UTC; absent: now"),
+    ] = None
+
+
+class InteractionRequest(Body):
+    """A batch of events of one agent; an event sent again is counted once."""
+
+    agent_id: AgentId
+    events: Annotated[list[InteractionEvent], Field(min_length=1, max_length=1000)]
+
+
+class InteractionAnswer(Answer):
+    """How many events were new, and how many were known already."""
+
+    stored: int
+    known: int
+
+
+class LeadQuery(LeadFilters):
+    """A search: filters, a box, and where the last page ended."""
+
+    bbox: Annotated[
+        str | None,
+        Field(
+            description="west,south,east,north in degrees; a lead is inside when the middle of "
+            "the cell that is shown of it is",
+            pattern=r"^-?\d{1,3}(\.\d+)?(,-?\d{1,3}(\.\d+)?){3}$",
+            max_length=100,
+            examples=["-83.7,41.5,-83.4,41.8"],
+        ),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str | None, Field(max_length=200)] = None
+
+
+class FoundLead(LeadCard):
+    """A lead found by a search."""
+
+    price: Price
+    available: bool
+
+
+class LeadPage(Answer):
+    """A page of leads, newest first; `next_cursor` is null on the last one."""
+
+    items: list[FoundLead]
+    next_cursor: str | None
+    snapshot_version: str
+    notice: str
+
+
+class Contact(Answer):
+    """Who the person behind a lead is; `invented` says that nobody is."""
+
+    name: str
+    email: str
+    phone: str
+    invented: bool
+
+
+class Place(Answer):
+    """Exactly where a lead is, degrees WGS 84; `precision` says how well that is known."""
+
+    lon: float
+    lat: float
+    precision: str
+
+
+class LeadAnswer(Answer):
+    """One lead; `contact` and `place` are for an agent who bought it, and for nobody else."""
+
+    lead_id: str
+    purchased: bool
+    available: bool
+    card: LeadCard | None
+    price: Price | None
+    contact: Contact | None = None
+    place: Place | None = None
+    facts: dict[str, Any] | None = None
+    invented: str | None = None
+    notice: str
+
+
+# --- the shop ----------------------------------------------------------------------
+
+
+class HoldRequest(Body):
+    """Leads to hold, all of them or as many as can be."""
+
+    lead_ids: Annotated[list[LeadId], Field(min_length=1, max_length=500)]
+    mode: Literal["all_or_nothing", "best_effort"] = "all_or_nothing"
+
+
+class HeldLead(Answer):
+    """A lead in a hold, with its frozen price."""
+
+    lead_id: str
+    price_cents: int
+    currency: str
+    price_lines: list[PriceLine]
+
+
+class HoldAnswer(Answer):
+    """A hold: these leads are the agent's to buy until `expires_at`."""
+
+    hold_id: str
+    expires_at: str
+    total_cents: int
+    items: list[HeldLead]
+    refused: Annotated[
+        list[dict[str, Any]], Field(description="with best_effort: why a lead was not held")
+    ] = []
+    server_time: str
+
+
+class CartAnswer(Answer):
+    """An agent's live holds; count down from `server_time`."""
+
+    holds: list[HoldAnswer]
+    total_cents: int
+    currency: str
+    server_time: str
+
+
+class ReleaseAnswer(Answer):
+    """How many leads a release gave back."""
+
+    hold_id: str
+    released: int
+
+
+class CheckoutRequest(Body):
+    """Holds to buy, paid from the wallet or by a card's payment method."""
+
+    hold_ids: Annotated[list[HoldId], Field(min_length=1, max_length=100)]
+    pay_with: Annotated[
+        str,
+        Field(
+            pattern=r"^(wallet|pm_[A-Za-z0-9_]{1,56})$",
+            examples=["wallet", "pm_card_visa"],
+            description="`wallet`, or a Stripe payment method",
+        ),
+    ] = "wallet"
+
+
+class OrderItem(Answer):
+    """A lead in an order."""
+
+    lead_id: str
+    price_cents: int
+
+
+class OrderAnswer(Answer):
+    """An order; `client_secret` only while the card's bank asks for authentication."""
+
+    order_id: str
+    state: str
+    pay_with: str
+    amount_cents: int
+    currency: str
+    created_at: str
+    settled_at: str | None
+    failure: str | None
+    items: list[OrderItem]
+    client_secret: str | None = None
+
+
+class OrderPage(Answer):
+    """An agent's orders, newest first."""
+
+    items: list[OrderAnswer]
+    next_cursor: str | None
+
+
+class Posting(Answer):
+    """One movement of a wallet; cents are negative where it paid."""
+
+    txn_id: str
+    about: str
+    cents: int
+    created_at: str
+
+
+class WalletAnswer(Answer):
+    """An agent's credit, what it owes apart from it, and its newest movements."""
+
+    agent_id: str
+    balance_cents: int
+    receivable_cents: int
+    currency: str
+    postings: list[Posting]
+    payments: Annotated[str, Field(description="which Stripe takes the money")]
+
+
+class TopUpRequest(Body):
+    """Credit to buy with a card."""
+
+    amount_cents: Annotated[int, Field(ge=1, le=10**9, examples=[50_000])]
+    payment_method: Annotated[
+        str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,56}$", examples=["pm_card_visa"])
+    ]
+
+
+class WebhookAnswer(Answer):
+    """What became of a webhook; each is a success to Stripe."""
+
+    outcome: Literal["driven", "waiting", "ignored"]
+
+
+class TopUpAnswer(Answer):
+    """A top-up; `client_secret` only while the card's bank asks for authentication."""
+
+    topup_id: str
+    state: str
+    amount_cents: int
+    currency: str
+    balance_cents: int
+    client_secret: str | None = None
+
+
+# --- operations --------------------------------------------------------------------
+
+
+class Finding(Answer):
+    """One invariant: whether it holds (null: could not be asked), and its first offenders."""
+
+    ok: bool | None
+    about: str
+    offenders: list[str]
+
+
+class InvariantsAnswer(Answer):
+    """Every invariant by name; `ok` where none is broken and the ledger sums to 0."""
+
+    ok: bool
+    ledger_total_cents: int
+    invariants: dict[str, Finding]
+
+
+class ProcessAnswer(Answer):
+    """The worker that answered: its memory, and the top-level modules that it has loaded."""
+
+    pid: int
+    rss_bytes: int
+    model_version: str
+    snapshot_version: str
+    modules: list[str]

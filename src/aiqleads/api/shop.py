@@ -1,0 +1,236 @@
+"""Routes that sell: holds, checkout, orders, the wallet, Stripe's webhook.
+
+Plain functions, which the framework runs in threads: each waits for the database, and a card
+payment for Stripe as well.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from aiqleads.api import schemas
+from aiqleads.api.auth import Depositor, Holder, OrderReader
+from aiqleads.api.cursors import decode, encode
+from aiqleads.api.once import Once
+from aiqleads.api.ranking import offered_row, quote_of
+from aiqleads.api.state import State
+from aiqleads.commerce import checkout, holds, orders, slots, wallet
+from aiqleads.commerce.reconcile import receive_webhook
+from aiqleads.recommend.cards import moment
+from aiqleads.store.orders import Order
+
+router = APIRouter(tags=["shop"])
+
+
+@router.post("/v1/cart/holds", status_code=201, response_model=schemas.HoldAnswer)
+def place_hold(caller: Holder, once: Once, body: schemas.HoldRequest, state: State) -> Response:
+    """Holds leads at today's price, for as long as the agent's tier allows."""
+
+    def work() -> Response:
+        snapshot = state.snapshot
+        now_market_us = snapshot.market_now_us(state.now_us())
+        lines, buyers = [], []
+        for lead_id in body.lead_ids:
+            row, tier = offered_row(state, snapshot, caller, lead_id)
+            price = quote_of(snapshot, row, tier, now_market_us)
+            lines.append(holds.HoldLine(lead_id, price))
+            buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
+        slots.ensure(state.commerce, buyers)
+        now_us = state.now_us()
+        held = holds.place(state.commerce, caller.agent, lines, body.mode, now_us, key=once.seed)
+        return _json(_hold(held, now_us), 201)
+
+    return once.run(state, caller.agent, work)
+
+
+@router.get("/v1/cart")
+def cart(caller: Holder, state: State) -> schemas.CartAnswer:
+    """What the agent holds now."""
+    found = holds.cart(state.commerce, caller.agent, state.now_us())
+    return schemas.CartAnswer(
+        holds=[_hold(one, found.now_us) for one in found.holds],
+        total_cents=found.total_cents,
+        currency=state.snapshot.manifest.currency,
+        server_time=moment(found.now_us),
+    )
+
+
+HoldPath = Annotated[str, Path(max_length=40)]
+
+
+@router.delete("/v1/cart/holds/{hold_id}", response_model=schemas.ReleaseAnswer)
+def release_hold(caller: Holder, once: Once, hold_id: HoldPath, state: State) -> Response:
+    """Gives a hold back; safe to repeat."""
+
+    def work() -> Response:
+        count = holds.release(state.commerce, caller.agent, hold_id, state.now_us())
+        return _json(schemas.ReleaseAnswer(hold_id=hold_id, released=count), 200)
+
+    return once.run(state, caller.agent, work)
+
+
+@router.post(
+    "/v1/checkout",
+    status_code=201,
+    response_model=schemas.OrderAnswer,
+    responses={
+        202: {
+            "model": schemas.OrderAnswer,
+            "description": "The card's bank asks for authentication, or the outcome is not known "
+            "yet: look at the order.",
+        }
+    },
+)
+def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: State) -> Response:
+    """Buys what is held: by wallet in one transaction, or by card in the order hold,
+    authorise, sell, capture."""
+
+    def work() -> Response:
+        now_us, agent_id, seed = state.now_us(), caller.agent, once.seed
+        if body.pay_with == "wallet":
+            order = checkout.pay_by_wallet(
+                state.commerce, agent_id, body.hold_ids, now_us, key=seed
+            )
+        else:
+            order = checkout.pay_by_card(
+                state.commerce,
+                state.payments,
+                agent_id,
+                body.hold_ids,
+                body.pay_with,
+                now_us,
+                key=seed,
+            )
+        waits = order.state in ("pending", "requires_action")
+        return _json(_order(order), 202 if waits else 201)
+
+    return once.run(state, caller.agent, work)
+
+
+@router.get("/v1/orders")
+def list_orders(
+    caller: OrderReader,
+    state: State,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> schemas.OrderPage:
+    """The agent's orders, newest first."""
+    before = decode(cursor) if cursor else None
+    found = orders.listing(state.commerce, caller.agent, limit=limit + 1, before=before)
+    page = found[:limit]
+    more = len(found) > limit
+    return schemas.OrderPage(
+        items=[_order(order) for order in page],
+        next_cursor=encode(page[-1].created_us, page[-1].order_id) if more else None,
+    )
+
+
+@router.get("/v1/orders/{order_id}")
+def get_order(
+    caller: OrderReader, order_id: Annotated[str, Path(max_length=40)], state: State
+) -> schemas.OrderAnswer:
+    """One order of the agent."""
+    return _order(orders.get(state.commerce, caller.agent, order_id))
+
+
+@router.get("/v1/wallet")
+def get_wallet(caller: OrderReader, state: State) -> schemas.WalletAnswer:
+    """The agent's credit and its newest movements."""
+    found = wallet.view(state.commerce, caller.agent)
+    return schemas.WalletAnswer(
+        agent_id=found.agent_id,
+        balance_cents=found.balance_cents,
+        receivable_cents=found.receivable_cents,
+        currency=found.currency,
+        postings=[
+            schemas.Posting(
+                txn_id=one.txn_id,
+                about=one.about,
+                cents=one.cents,
+                created_at=moment(one.created_us),
+            )
+            for one in found.postings
+        ],
+        payments=state.payments_notice,
+    )
+
+
+@router.post(
+    "/v1/wallet/topups",
+    status_code=201,
+    response_model=schemas.TopUpAnswer,
+    responses={202: {"model": schemas.TopUpAnswer, "description": "Not paid yet."}},
+)
+def top_up(caller: Depositor, once: Once, body: schemas.TopUpRequest, state: State) -> Response:
+    """Buys credit by card."""
+
+    def work() -> Response:
+        made = wallet.topup(
+            state.commerce,
+            state.payments,
+            caller.agent,
+            body.amount_cents,
+            body.payment_method,
+            state.now_us(),
+            key=once.seed,
+        )
+        answer = schemas.TopUpAnswer(
+            topup_id=made.attempt_id,
+            state=made.state,
+            amount_cents=made.amount_cents,
+            currency=made.currency,
+            balance_cents=wallet.balance(state.commerce, caller.agent),
+            client_secret=made.client_secret,
+        )
+        return _json(answer, 201 if made.state == "captured" else 202)
+
+    return once.run(state, caller.agent, work)
+
+
+@router.post("/v1/stripe/webhook")
+async def take_webhook(
+    request: Request,
+    state: State,
+    signature: Annotated[str | None, Header(alias="Stripe-Signature", max_length=2000)] = None,
+) -> schemas.WebhookAnswer:
+    """Takes Stripe's webhooks: signed over the raw body, and only then believed."""
+    body = await request.body()
+    outcome = await run_in_threadpool(
+        receive_webhook, state.commerce, state.payments, body, signature, state.now_us()
+    )
+    return schemas.WebhookAnswer.model_validate({"outcome": outcome})
+
+
+def _hold(held: holds.Hold, now_us: int) -> schemas.HoldAnswer:
+    return schemas.HoldAnswer(
+        hold_id=held.hold_id,
+        expires_at=moment(held.expires_us),
+        total_cents=held.total_cents,
+        items=[schemas.HeldLead.model_validate(item) for item in held.items],
+        refused=list(held.refused),
+        server_time=moment(now_us),
+    )
+
+
+def _order(order: Order) -> schemas.OrderAnswer:
+    return schemas.OrderAnswer(
+        order_id=order.order_id,
+        state=order.state,
+        pay_with=order.pay_with,
+        amount_cents=order.amount_cents,
+        currency=order.currency,
+        created_at=moment(order.created_us),
+        settled_at=moment(order.settled_us) if order.settled_us is not None else None,
+        failure=order.failure,
+        items=[schemas.OrderItem.model_validate(item) for item in order.items],
+        client_secret=order.client_secret,
+    )
+
+
+def _json(answer: BaseModel, status: int) -> Response:
+    return JSONResponse(answer.model_dump(mode="json"), status)

@@ -1,0 +1,386 @@
+"""The command line: results on stdout (one JSON object with `--json`), all else on stderr.
+
+Exit codes: 0 done, 1 a fault of ours, 2 bad input, 3 nothing to do, 4 an alert.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from sqlalchemy import Engine
+
+from aiqleads.domain import US_PER_DAY, Tier
+from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady
+from aiqleads.settings import Settings
+
+app = typer.Typer(
+    help="AIQLeads: from feeds of real-estate leads to a lead sold, with rankers in between.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+agents_app = typer.Typer(help="The agents who buy leads.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys: shown once, stored hashed.", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Rows that were rejected, with reasons.", no_args_is_help=True)
+app.add_typer(agents_app, name="agents")
+app.add_typer(keys_app, name="keys")
+app.add_typer(quarantine_app, name="quarantine")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+MarketName = Annotated[
+    str, typer.Option("--market", help="A market's name, or the path of its TOML.")
+]
+
+
+def main() -> None:
+    """Runs the command line; an error of the tree becomes one line and its exit code."""
+    settings = Settings()
+    _log_to_stderr(settings)
+    try:
+        app(obj=settings)
+    except AIQLeadsError as error:
+        print(f"aiqleads: {' '.join(error.detail.split())}", file=sys.stderr)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: AIQLeadsError) -> int:
+    """2 for what the caller can mend, 1 for a fault of ours."""
+    return 2 if isinstance(error, InvalidInput | NotReady) or error.status < 500 else 1
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def emit(result: Any, *, as_json: bool) -> None:
+    """Prints a result: one JSON object, or a line a field."""
+    plain = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    if as_json:
+        print(json.dumps(plain, default=str))
+        return
+    for name, value in plain.items():
+        shown = json.dumps(value, default=str) if isinstance(value, dict | list | tuple) else value
+        print(f"{name:<18} {shown}")
+
+
+@app.command()
+def demo(context: typer.Context, as_json: Json = False) -> None:
+    """The main job end to end on the sample: leads in, a ranker promoted, a lead bought."""
+    from aiqleads.demo import run_demo, show
+
+    report = run_demo(context.obj)
+    if as_json:
+        emit(report, as_json=True)
+    else:
+        show(report)
+
+
+@app.command()
+def sources(as_json: Json = False) -> None:
+    """Where leads and sales may come from."""
+    from aiqleads.ingest.sources import SOURCES
+
+    rows = {name: {"kind": s.kind, "rights": s.rights} for name, s in SOURCES.items()}
+    emit({"sources": rows} if as_json else rows, as_json=as_json)
+
+
+@app.command()
+def ingest(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A name that `aiqleads sources` lists.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files; none: the market file's own.")
+    ] = None,
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """Parse, validate, normalise, deduplicate, score and store."""
+    from aiqleads.ingest.aggregate import ingest as ingest_source
+    from aiqleads.ingest.market import load_market
+
+    emit(
+        ingest_source(context.obj, source, paths or [], load_market(market, context.obj)),
+        as_json=as_json,
+    )
+
+
+@quarantine_app.command("list")
+def quarantine_list(context: typer.Context, as_json: Json = False) -> None:
+    """Rejected rows, counted by rule."""
+    from aiqleads.store.database import open_room, reader
+    from aiqleads.store.leads import quarantine_counts
+
+    emit({"rules": quarantine_counts(reader(open_room(context.obj, "leads")))}, as_json=as_json)
+
+
+@app.command()
+def simulate(
+    context: typer.Context,
+    preset: Annotated[str, typer.Option(help="A preset's name, or the path of its TOML.")] = "calm",
+    agents: Annotated[int, typer.Option(min=2, help="Simulated agents.")] = 120,
+    days: Annotated[int | None, typer.Option(min=1, help="Days; all when not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 7,
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """The simulated market over the stored leads: who saw, held and bought what."""
+    from aiqleads.pipeline import run_stage
+    from aiqleads.stages import stage_named
+
+    given = {"market": market, "preset": preset, "agents": agents, "days": days, "seed": seed}
+    run = run_stage(context.obj, stage_named("simulate"), given)
+    emit(run.results, as_json=as_json)
+
+
+@app.command("run")
+def run_command(
+    context: typer.Context,
+    stage: Annotated[str, typer.Argument(help="A stage's name, or `all`.")],
+    parameters: Annotated[
+        list[str] | None, typer.Option("-p", help="A parameter as name=value.")
+    ] = None,
+    as_of: Annotated[
+        datetime | None, typer.Option("--as-of", help="The market clock, UTC.")
+    ] = None,
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """Run a stage; a stage whose inputs have not changed is not run again."""
+    from aiqleads.pipeline import run_stage
+    from aiqleads.stages import STAGES, stage_named
+
+    given: dict[str, Any] = {"market": market, **_parameters(parameters or [])}
+    if as_of is not None:
+        given["as_of"] = as_of.isoformat()
+    chosen = STAGES if stage == "all" else (stage_named(stage),)
+    runs = [
+        run_stage(context.obj, each, given if len(chosen) == 1 else {"market": market})
+        for each in chosen
+    ]
+    emit(runs[0] if len(runs) == 1 else {r.stage: asdict(r) for r in runs}, as_json=as_json)
+    raise typer.Exit(max(run.exit_code for run in runs))
+
+
+def _parameters(pairs: list[str]) -> dict[str, Any]:
+    """name=value pairs; a value is JSON where it can be read as such, else text."""
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidInput(f"-p takes name=value, not {pair!r}")
+        try:
+            given[name] = json.loads(value)
+        except json.JSONDecodeError:
+            given[name] = value
+    return given
+
+
+@app.command()
+def compare(context: typer.Context, market: MarketName = "lucas", as_json: Json = False) -> None:
+    """Champion, challenger and baselines on the held-out window, with intervals."""
+    from aiqleads.pipeline import run_stage
+    from aiqleads.stages import stage_named
+
+    run = run_stage(context.obj, stage_named("compare_rankers"), {"market": market})
+    emit(run.results, as_json=as_json)
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The MLflow run of a ranker.")],
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """Make a run's model the champion, if the last comparison lets it."""
+    from aiqleads.ranking.promote import promote_run
+
+    verdict = promote_run(context.obj, run_id, market)
+    emit({"promoted": verdict.promoted, **asdict(verdict)}, as_json=as_json)
+    raise typer.Exit(0 if verdict.promoted else 3)
+
+
+@app.command()
+def rollback(context: typer.Context, as_json: Json = False) -> None:
+    """Put the previous champion back."""
+    from aiqleads.ranking import registry
+
+    model = registry.rollback(context.obj)
+    emit({"champion": model.card.version, "run": model.run_id}, as_json=as_json)
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    as_of: Annotated[str, typer.Option("--as-of", help="The market clock, ISO, UTC.")] = "",
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """A new serving snapshot; running workers take it without a restart."""
+    from aiqleads.stages import publish_snapshot
+
+    emit(publish_snapshot(context.obj, market, as_of), as_json=as_json)
+
+
+@app.command()
+def package(context: typer.Context, as_json: Json = False) -> None:
+    """The champion as a built bento, complete with model and lock."""
+    from aiqleads.stages import package_champion
+
+    emit(package_champion(context.obj), as_json=as_json)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(help="TCP port on 127.0.0.1.")] = 3000,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+) -> None:
+    """Serve the bento that was built last, until interrupted."""
+    from aiqleads.stages import bento_record, bento_shell
+
+    settings: Settings = context.obj
+    record = bento_record(settings)
+    if not record.is_file():
+        raise NotReady("no bento is built yet: aiqleads package (`make demo` does all of it)")
+    built = json.loads(record.read_text())
+    process = bento_shell(settings).serve(settings, built["path"], port, workers)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: process.terminate())
+    print(f"http://127.0.0.1:{port}  ({built['tag']}, ranker {built['champion']})", file=sys.stderr)
+    code = process.wait()
+    raise typer.Exit(0 if code in (0, -signal.SIGTERM) else 1)
+
+
+@agents_app.command("add")
+def agents_add(
+    context: typer.Context,
+    agent_id: Annotated[str, typer.Argument(help="At most 20 characters, A0001 say.")],
+    name: Annotated[str, typer.Option(help="The account's name.")],
+    tier: Annotated[Tier, typer.Option(help="What the agent subscribes to.")] = Tier.BASIC,
+    market: MarketName = "lucas",
+    as_json: Json = False,
+) -> None:
+    """Register an agent, or renew name, tier and market of one that is known."""
+    from aiqleads.store import agents
+
+    with _commerce(context.obj) as engine:
+        new = agents.add(engine, [agents.Agent(agent_id, name, tier, market)], _now_us())
+    emit({"agent_id": agent_id, "new": bool(new)}, as_json=as_json)
+
+
+@agents_app.command("list")
+def agents_list(context: typer.Context, as_json: Json = False) -> None:
+    """Every agent: name, tier, market."""
+    from aiqleads.store import agents
+
+    with _commerce(context.obj) as engine:
+        rows = {one.agent_id: asdict(one) for one in agents.all_agents(engine)}
+    emit({"agents": list(rows.values())} if as_json else rows, as_json=as_json)
+
+
+@keys_app.command("create")
+def keys_create(
+    context: typer.Context,
+    agent_id: Annotated[str, typer.Argument(metavar="AGENT", help="An agent, or `operator`.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="Repeatable; default: all of its kind.")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Days until it expires; never if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A new API key; it is shown here and never again."""
+    from aiqleads.store import agents
+
+    owner = None if agent_id == "operator" else agent_id
+    scopes = scope or (agents.AGENT_SCOPES if owner else agents.SCOPES)
+    now_us = _now_us()
+    expires_us = None if days is None else now_us + int(days * US_PER_DAY)
+    with _commerce(context.obj) as engine:
+        text, key = agents.create_key(engine, owner, scopes, now_us, expires_us)
+    emit({"key": text, "key_id": key.key_id, "scopes": sorted(key.scopes)}, as_json=as_json)
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(help="The key's id, k_...")],
+    as_json: Json = False,
+) -> None:
+    """Revoke a key for good."""
+    from aiqleads.store import agents
+
+    with _commerce(context.obj) as engine:
+        agents.revoke_key(engine, key_id, _now_us())
+    emit({"key_id": key_id, "revoked": True}, as_json=as_json)
+
+
+@app.command()
+def reconcile(context: typer.Context, as_json: Json = False) -> None:
+    """Heal every payment whose outcome is open."""
+    from aiqleads.commerce.payments import open_payments
+    from aiqleads.commerce.reconcile import sweep
+
+    with _commerce(context.obj) as engine:
+        emit(sweep(engine, open_payments(context.obj), _now_us()), as_json=as_json)
+
+
+@app.command()
+def invariants(context: typer.Context, as_json: Json = False) -> None:
+    """Check every invariant of the shop on the live data; one broken is exit code 4."""
+    from aiqleads.commerce.invariants import check
+    from aiqleads.commerce.payments import open_payments
+
+    with _commerce(context.obj) as engine:
+        found = check(engine, open_payments(context.obj), _now_us())
+    broken = {name: one.offenders for name, one in found.items() if one.ok is False}
+    if as_json:
+        emit({name: one.ok for name, one in found.items()} | {"broken": broken}, as_json=True)
+    else:
+        words = {True: "ok", False: "BROKEN", None: "could not be asked"}
+        for name, one in found.items():
+            print(f"{name}  {words[one.ok]:<18} {one.about} {', '.join(one.offenders)}".rstrip())
+    raise typer.Exit(4 if broken else 0)
+
+
+@contextmanager
+def _commerce(settings: Settings) -> Iterator[Engine]:
+    from aiqleads.store.database import open_room
+
+    engine = open_room(settings, "commerce")
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,202 @@
+"""Buying what is held: out of the wallet in one transaction, or by card.
+
+The card's order of work is hold -> authorise -> commit the sale under the fencing tokens ->
+capture. A sale tells the buyer a person's contact details, which nothing takes back: so the
+money is reserved first and taken last, and a lost hold means a void, never a refund.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection, Engine
+
+from aiqleads.commerce.ids import new_id
+from aiqleads.commerce.payments import OutcomeUnknown, Payments
+from aiqleads.commerce.reconcile import drive, refusal_of
+from aiqleads.domain import US_PER_SECOND
+from aiqleads.errors import InvalidInput, Refused
+from aiqleads.store import holds, ledger
+from aiqleads.store import orders as rows
+from aiqleads.store.database import reader
+from aiqleads.store.holds import Item
+from aiqleads.store.ledger import REVENUE, Leg
+from aiqleads.store.orders import DEAD, Attempt, Order, OrderItem
+from aiqleads.store.transactions import writing
+
+#: a card payment has this long; the hold is extended to it once
+PAYMENT_WINDOW_US = 15 * 60 * US_PER_SECOND
+
+
+def _live_items(
+    connection: Connection, agent_id: str, hold_ids: Sequence[str], now_us: int
+) -> list[Item]:
+    """The leads to buy: all that the holds still have, each of them live."""
+    if not hold_ids or len(set(hold_ids)) < len(hold_ids):
+        raise InvalidInput("name each hold to buy once")
+    items = holds.items_of(connection, agent_id, hold_ids, now_us)
+    expired = [item.lead_id for item in items if not item.live]
+    empty = sorted(set(hold_ids) - {item.hold_id for item in items})
+    if expired or empty:
+        detail = "the hold is over: it expired, was given back, or its leads are bought"
+        raise Refused("hold-expired", detail, lead_ids=expired, hold_ids=empty)
+    if len({item.currency for item in items}) > 1:
+        raise InvalidInput("the holds are in different currencies")
+    return items
+
+
+def _order(
+    order_id: str, agent_id: str, state: str, pay_with: str, items: Sequence[Item], now_us: int
+) -> Order:
+    return Order(
+        order_id,
+        agent_id,
+        state,
+        pay_with,
+        sum(item.price_cents for item in items),
+        items[0].currency,
+        now_us,
+        settled_us=now_us if state == "paid" else None,
+        deadline_us=None,
+        items=tuple(
+            OrderItem(item.lead_id, item.slot, item.token, item.price_cents) for item in items
+        ),
+    )
+
+
+def pay_by_wallet(
+    engine: Engine,
+    agent_id: str,
+    hold_ids: Sequence[str],
+    now_us: int,
+    *,
+    key: str | None = None,
+) -> Order:
+    """Buys every lead of the holds out of the wallet; the order it returns is `paid`.
+
+    One transaction under the agent's locked row: tokens and balance are checked, slots sold,
+    the order written, the ledger posted. key: as in `holds.place`.
+
+    Refused: `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
+    `hold-expired` 409 (lead_ids, hold_ids), `busy` 503. UnknownName for a hold of nobody's
+    or of another agent.
+    """
+    order_id = new_id("ord", agent_id, key)
+    with writing(engine) as connection:
+        holds.lock_agent(connection, agent_id)
+        if key is not None and (before := rows.find(connection, order_id)) is not None:
+            return before
+        items = _live_items(connection, agent_id, hold_ids, now_us)
+        order = _order(order_id, agent_id, "paid", "wallet", items, now_us)
+        wallet = ledger.wallet_of(agent_id)
+        _check_balance(ledger.credit_balance(connection, wallet), order.amount_cents)
+        rows.add(connection, order)
+        for item in items:
+            if not holds.sell(
+                connection, (item.lead_id, item.slot, item.token), agent_id, order_id, now_us
+            ):
+                raise Refused("hold-expired", "the hold is over", lead_ids=[item.lead_id])
+        ledger.post(
+            connection,
+            f"wallet:{order_id}",
+            f"{len(items)} leads, {order_id}",
+            [Leg(wallet, order.amount_cents), Leg(REVENUE, -order.amount_cents)],
+            order.currency,
+            now_us,
+        )
+    return order
+
+
+def _check_balance(balance_cents: int, needed_cents: int) -> None:
+    if balance_cents < needed_cents:
+        missing = needed_cents - balance_cents
+        raise Refused(
+            "insufficient-credits",
+            f"the wallet has {balance_cents} cents; {missing} more are needed",
+            status=402,
+            balance_cents=balance_cents,
+            needed_cents=needed_cents,
+            missing_cents=missing,
+        )
+
+
+def pay_by_card(
+    engine: Engine,
+    payments: Payments,
+    agent_id: str,
+    hold_ids: Sequence[str],
+    payment_method: str,
+    now_us: int,
+    *,
+    key: str | None = None,
+) -> Order:
+    """Buys every lead of the holds by card.
+
+    The order that it returns is `paid` (HTTP 201), `committed` (201: the leads are the
+    buyer's, the capture will be confirmed by reconcile), `requires_action` (202: the browser
+    goes on with client_secret) or `pending` (202: the bank is still at it). key: as in
+    `holds.place`; a repeat goes on where the first run stopped.
+
+    Refused: `card-declined` 402 (decline_code), `hold-expired` 409 (before paying, or lost
+    meanwhile: the authorisation is void), `payment-outcome-unknown` 202 (order_id: look
+    there), `busy` 503. InvalidInput for a payment method that cannot be charged.
+    """
+    order_id = new_id("ord", agent_id, key)
+    with writing(engine) as connection:
+        holds.lock_agent(connection, agent_id)
+        if rows.find(connection, order_id) is None:
+            _open_order(connection, order_id, agent_id, hold_ids, payment_method, now_us)
+    try:
+        order = drive(engine, payments, order_id, now_us)
+    except OutcomeUnknown as problem:
+        return _unknown(engine, order_id, problem)
+    if order.state in DEAD:
+        raise refusal_of(order.failure, {"order_id": order_id})
+    return order
+
+
+def _open_order(
+    connection: Connection,
+    order_id: str,
+    agent_id: str,
+    hold_ids: Sequence[str],
+    payment_method: str,
+    now_us: int,
+) -> None:
+    """Writes the order and its attempt, keys included, before Stripe hears of anything."""
+    items = _live_items(connection, agent_id, hold_ids, now_us)
+    holds.extend(connection, items, now_us + PAYMENT_WINDOW_US, now_us)
+    items = _live_items(connection, agent_id, hold_ids, now_us)
+    order = _order(order_id, agent_id, "pending", "card", items, now_us)
+    deadline_us = min(item.expires_us for item in items)
+    rows.add(connection, replace(order, deadline_us=deadline_us))
+    rows.add_attempt(
+        connection,
+        Attempt(
+            attempt_id=new_id("pay", agent_id, order_id),
+            order_id=order_id,
+            agent_id=agent_id,
+            idempotency_prefix=order_id,
+            payment_method=payment_method,
+            amount_cents=order.amount_cents,
+            currency=order.currency,
+            payment_intent=None,
+            state="open",
+            failure=None,
+            created_us=now_us,
+        ),
+    )
+
+
+def _unknown(engine: Engine, order_id: str, problem: OutcomeUnknown) -> Order:
+    """What to tell a buyer when Stripe does not answer: the order as far as it is known."""
+    with reader(engine).connect() as connection:
+        order = rows.get(connection, order_id)
+    if order.state in ("committed", "paid"):
+        return order
+    if order.state in DEAD:
+        raise refusal_of(order.failure, {"order_id": order_id}) from problem
+    raise OutcomeUnknown(
+        "the payment's outcome is not known yet; it will be settled", order_id=order_id
+    ) from problem

@@ -1,0 +1,370 @@
+"""What must always be true of holds, orders and money, checked on live data by name.
+
+Each check is a question that lists the offenders; none means the invariant holds. P2, P3, P4
+and P6 compare with Stripe; without a payments door, or an answer, `ok` is None.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, and_, case, distinct, func, not_, or_, select, text
+
+from aiqleads.commerce.payments import CardIntent, OutcomeUnknown, Payments
+from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
+from aiqleads.store import ledger
+from aiqleads.store.database import reader
+from aiqleads.store.orders import DEAD, SOLD
+from aiqleads.store.tables import (
+    account,
+    agent,
+    entry,
+    hold,
+    hold_item,
+    lead_slot,
+    order_item,
+    orders,
+    payment_attempt,
+    txn,
+)
+
+#: a payment still open this long after its deadline is a finding (P5)
+OPEN_TOO_LONG_US = 2 * US_PER_HOUR
+_SHOWN = 5
+_SKEW_S = 300
+
+ABOUT = {
+    "L1": "every transaction has legs and sums to 0",
+    "L2": "the database refuses to change or delete what was posted",
+    "L3": "a transaction moves an account once in a direction",
+    "L4": "no wallet is below zero",
+    "S1": "a lead is disclosed to at most as many agents as it has slots",
+    "S2": "an agent has at most one held or sold slot of a lead, and buys it once",
+    "S4": "an order's leads are all sold to it, or none",
+    "H1": "granted intervals of a slot never overlap",
+    "H2": "nothing was sold after its hold had ended",
+    "H4": "tokens rise with each grant; a sold slot's token is its order item's",
+    "H5": "an all-or-nothing hold has each lead that was asked for",
+    "H6": "no agent holds more leads than its tier allows",
+    "P1": "an order has at most one payment with money",
+    "P2": "what Stripe captured is recorded",
+    "P3": "what is recorded was captured, to the cent",
+    "P4": "no authorisation outlives an order that ended",
+    "P5": "no payment stays open too long",
+    "P6": "captured at Stripe equals the ledger's clearing account",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether an invariant holds (None: could not be asked), and the first offenders."""
+
+    ok: bool | None
+    about: str
+    offenders: tuple[str, ...] = ()
+
+
+def check(engine: Engine, payments: Payments | None = None, now_us: int = 0) -> dict[str, Finding]:
+    """Checks every invariant of this shop; keys are the names in `ABOUT`, in that order.
+
+    payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5).
+    """
+    with _one_moment(engine).connect() as connection:
+        found = {name: ask(connection) for name, ask in _STORED.items()}
+        found["H6"] = _too_many_holds(connection, now_us)
+        found["P5"] = _open_too_long(connection, now_us)
+        if payments is not None:
+            # Stripe out of reach is no finding: what it alone can tell stays unanswered.
+            with contextlib.suppress(OutcomeUnknown):
+                found |= _against_stripe(connection, payments)
+    return {
+        name: Finding(not found[name], about, tuple(found[name][:_SHOWN]))
+        if name in found
+        else Finding(None, about)
+        for name, about in ABOUT.items()
+    }
+
+
+def _one_moment(engine: Engine) -> Engine:
+    """A reader whose questions all see the same moment, as SQLite's transactions do."""
+    if engine.dialect.name == "sqlite":
+        return reader(engine)
+    return reader(engine).execution_options(isolation_level="REPEATABLE READ")
+
+
+_signed = case((entry.c.direction == "debit", entry.c.amount_cents), else_=-entry.c.amount_cents)
+
+
+def _unbalanced(connection: Connection) -> list[str]:
+    sums = (
+        select(txn.c.txn_id)
+        .outerjoin(entry, entry.c.txn_id == txn.c.txn_id)
+        .group_by(txn.c.txn_id, entry.c.currency)
+        .having(or_(func.sum(_signed) != 0, func.count(entry.c.account_id) < 2))
+    )
+    return list(connection.execute(sums).scalars())
+
+
+def _unguarded(connection: Connection) -> list[str]:
+    wanted = {f"{table}_no_{verb}" for table in ("txn", "entry") for verb in ("update", "delete")}
+    catalogue = {
+        "sqlite": "select name from sqlite_master where type = 'trigger'",
+        "postgresql": "select tgname from pg_trigger where tgenabled <> 'D'",
+    }[connection.dialect.name]
+    return sorted(wanted - set(connection.execute(text(catalogue)).scalars()))
+
+
+def _moved_twice(connection: Connection) -> list[str]:
+    twice = (
+        select(entry.c.txn_id)
+        .group_by(entry.c.txn_id, entry.c.account_id, entry.c.direction)
+        .having(func.count() > 1)
+    )
+    return list(connection.execute(twice).scalars())
+
+
+def _overdrawn(connection: Connection) -> list[str]:
+    below = (
+        select(entry.c.account_id)
+        .join(account, account.c.account_id == entry.c.account_id)
+        .where(account.c.kind == "wallet")
+        .group_by(entry.c.account_id)
+        .having(func.sum(_signed) > 0)
+    )
+    return list(connection.execute(below).scalars())
+
+
+_sold_items = order_item.join(orders, orders.c.order_id == order_item.c.order_id)
+
+
+def _oversold(connection: Connection) -> list[str]:
+    places = (
+        select(lead_slot.c.lead_id, func.count().label("n")).group_by(lead_slot.c.lead_id)
+    ).subquery()
+    sold = (
+        select(order_item.c.lead_id, func.count().label("n"))
+        .select_from(_sold_items)
+        .where(orders.c.state.in_(SOLD))
+        .group_by(order_item.c.lead_id)
+    ).subquery()
+    over = (
+        select(sold.c.lead_id)
+        .outerjoin(places, places.c.lead_id == sold.c.lead_id)
+        .where(sold.c.n > func.coalesce(places.c.n, 0))
+    )
+    return list(connection.execute(over).scalars())
+
+
+def _doubled(connection: Connection) -> list[str]:
+    slots = (
+        select(lead_slot.c.lead_id)
+        .where(lead_slot.c.state.in_(("held", "sold")))
+        .group_by(lead_slot.c.lead_id, lead_slot.c.agent_id)
+        .having(func.count() > 1)
+    )
+    bought = (
+        select(order_item.c.lead_id)
+        .select_from(_sold_items)
+        .where(orders.c.state.in_(SOLD))
+        .group_by(order_item.c.lead_id, orders.c.agent_id)
+        .having(func.count(distinct(orders.c.order_id)) > 1)
+    )
+    return [lead_id for query in (slots, bought) for lead_id in connection.execute(query).scalars()]
+
+
+def _half_sold(connection: Connection) -> list[str]:
+    is_its = and_(
+        lead_slot.c.state == "sold",
+        lead_slot.c.order_id == order_item.c.order_id,
+        lead_slot.c.agent_id == orders.c.agent_id,
+        lead_slot.c.token == order_item.c.token,
+    )
+    joined = _sold_items.outerjoin(
+        lead_slot,
+        and_(lead_slot.c.lead_id == order_item.c.lead_id, lead_slot.c.slot == order_item.c.slot),
+    )
+    sold = func.sum(case((is_its, 1), else_=0))
+    wrong = (
+        select(order_item.c.order_id)
+        .select_from(joined)
+        .group_by(order_item.c.order_id, orders.c.state)
+        .having(sold != case((orders.c.state.in_(SOLD), func.count()), else_=0))
+    )
+    # A sold slot that no item of its order explains, and an order that sold nothing at all.
+    orphan = (
+        select(lead_slot.c.order_id)
+        .outerjoin(
+            order_item,
+            and_(
+                order_item.c.order_id == lead_slot.c.order_id,
+                order_item.c.lead_id == lead_slot.c.lead_id,
+            ),
+        )
+        .where(lead_slot.c.state == "sold", order_item.c.order_id.is_(None))
+    )
+    empty = (
+        select(orders.c.order_id)
+        .outerjoin(order_item, order_item.c.order_id == orders.c.order_id)
+        .where(order_item.c.order_id.is_(None))
+    )
+    return [str(o) for query in (wrong, orphan, empty) for o in connection.execute(query).scalars()]
+
+
+_ended = func.coalesce(hold_item.c.ended_us, hold.c.expires_us)
+
+
+def _overlapping(connection: Connection) -> list[str]:
+    before = func.lag(_ended).over(
+        partition_by=(hold_item.c.lead_id, hold_item.c.slot), order_by=hold_item.c.token
+    )
+    grants = (
+        select(hold_item.c.hold_id, hold_item.c.granted_us, before.label("before"))
+        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
+        .subquery()
+    )
+    early = select(grants.c.hold_id).where(grants.c.granted_us < grants.c.before)
+    return list(connection.execute(early).scalars())
+
+
+def _sold_late(connection: Connection) -> list[str]:
+    late = (
+        select(hold_item.c.hold_id)
+        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
+        .where(hold_item.c.ended_how == "sold", hold_item.c.ended_us >= hold.c.expires_us)
+    )
+    return list(connection.execute(late).scalars())
+
+
+def _wrong_tokens(connection: Connection) -> list[str]:
+    ahead = (
+        select(hold_item.c.hold_id)
+        .join(
+            lead_slot,
+            and_(lead_slot.c.lead_id == hold_item.c.lead_id, lead_slot.c.slot == hold_item.c.slot),
+        )
+        .where(hold_item.c.token > lead_slot.c.token)
+    )
+    other = (
+        select(order_item.c.order_id)
+        .join(
+            lead_slot,
+            and_(
+                lead_slot.c.lead_id == order_item.c.lead_id,
+                lead_slot.c.order_id == order_item.c.order_id,
+            ),
+        )
+        .where(or_(lead_slot.c.token != order_item.c.token, lead_slot.c.slot != order_item.c.slot))
+    )
+    return [i for query in (ahead, other) for i in connection.execute(query).scalars()]
+
+
+def _incomplete_holds(connection: Connection) -> list[str]:
+    partial = (
+        select(hold.c.hold_id)
+        .outerjoin(hold_item, hold_item.c.hold_id == hold.c.hold_id)
+        .where(hold.c.mode == "all_or_nothing")
+        .group_by(hold.c.hold_id, hold.c.asked)
+        .having(func.count(hold_item.c.lead_id) != hold.c.asked)
+    )
+    return list(connection.execute(partial).scalars())
+
+
+def _paid_twice(connection: Connection) -> list[str]:
+    twice = (
+        select(payment_attempt.c.order_id)
+        .where(payment_attempt.c.order_id.is_not(None), payment_attempt.c.state == "captured")
+        .group_by(payment_attempt.c.order_id)
+        .having(func.count() > 1)
+    )
+    return list(connection.execute(twice).scalars())
+
+
+_STORED: dict[str, Callable[[Connection], list[str]]] = {
+    "L1": _unbalanced,
+    "L2": _unguarded,
+    "L3": _moved_twice,
+    "L4": _overdrawn,
+    "S1": _oversold,
+    "S2": _doubled,
+    "S4": _half_sold,
+    "H1": _overlapping,
+    "H2": _sold_late,
+    "H4": _wrong_tokens,
+    "H5": _incomplete_holds,
+    "P1": _paid_twice,
+}
+
+
+def _too_many_holds(connection: Connection, now_us: int) -> list[str]:
+    held = (
+        select(agent.c.agent_id, agent.c.tier, func.count().label("n"))
+        .join(lead_slot, lead_slot.c.agent_id == agent.c.agent_id)
+        .where(lead_slot.c.state == "held", lead_slot.c.held_until_us > now_us)
+        .group_by(agent.c.agent_id, agent.c.tier)
+    )
+    allowed = {str(tier): rights.live_holds for tier, rights in ENTITLEMENTS.items()}
+    return [row.agent_id for row in connection.execute(held) if row.n > allowed[row.tier]]
+
+
+def _open_too_long(connection: Connection, now_us: int) -> list[str]:
+    since = func.coalesce(orders.c.deadline_us, payment_attempt.c.created_us)
+    stuck = (
+        select(payment_attempt.c.attempt_id)
+        .outerjoin(orders, orders.c.order_id == payment_attempt.c.order_id)
+        .where(payment_attempt.c.state == "open", since < now_us - OPEN_TOO_LONG_US)
+    )
+    open_without = (
+        select(orders.c.order_id)
+        .outerjoin(payment_attempt, payment_attempt.c.order_id == orders.c.order_id)
+        .where(
+            orders.c.state.in_(("pending", "requires_action", "committed")),
+            or_(payment_attempt.c.attempt_id.is_(None), not_(payment_attempt.c.state == "open")),
+        )
+    )
+    return [i for query in (stuck, open_without) for i in connection.execute(query).scalars()]
+
+
+def _against_stripe(connection: Connection, payments: Payments) -> dict[str, list[str]]:
+    """P1 to P4 and P6: our payments beside the PaymentIntents that carry their ids.
+
+    Stripe is asked after the database, so whatever is recorded must be found there. A payment
+    that was still open in the database may be a step further by now: P5 watches those.
+    """
+    rows = connection.execute(select(payment_attempt)).all()
+    over = {row.attempt_id for row in rows if row.state != "open"}
+    recorded = _captures(connection)
+    found = connection.execute(select(orders.c.order_id, orders.c.state))
+    states = {row.order_id: row.state for row in found}
+    clearing = ledger.debit_balance(connection, ledger.STRIPE_CLEARING)
+    first_s = min((row.created_us for row in rows), default=0) // US_PER_SECOND - _SKEW_S
+    listed = payments.since(first_s) if rows else iter(())
+    intents = [intent for intent in listed if intent.attempt_id in over]
+    captured = {i.intent_id: i.received_cents for i in intents if i.received_cents > 0}
+    money = sum(captured.values())
+    return {
+        "P1": _paid_twice(connection) + _twice_at_stripe(intents),
+        "P2": sorted(captured.keys() - recorded.keys()),
+        "P3": sorted(i for i, cents in recorded.items() if captured.get(i) != cents),
+        "P4": [
+            i.intent_id
+            for i in intents
+            if i.status == "requires_capture" and states.get(i.order_id or "") in DEAD
+        ],
+        "P6": [] if money == clearing else [f"{money} at Stripe, {clearing} in the ledger"],
+    }
+
+
+def _captures(connection: Connection) -> dict[str, int]:
+    rows = connection.execute(
+        select(entry.c.txn_id, entry.c.amount_cents).where(
+            entry.c.account_id == ledger.STRIPE_CLEARING, entry.c.txn_id.like("capture:%")
+        )
+    )
+    return {row.txn_id.partition(":")[2]: row.amount_cents for row in rows}
+
+
+def _twice_at_stripe(intents: list[CardIntent]) -> list[str]:
+    paid = [i.order_id for i in intents if i.order_id and i.received_cents > 0]
+    return sorted({order_id for order_id in paid if paid.count(order_id) > 1})

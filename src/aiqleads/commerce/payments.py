@@ -1,0 +1,310 @@
+"""The Stripe door: the only module that knows Stripe's SDK.
+
+Every answer becomes a `CardIntent`, or one of three refusals: `CardDeclined` (the bank said
+no), `NotAccepted` (Stripe refused the request as such, nothing changed), `OutcomeUnknown`
+(no answer, or none that can be trusted: only asking again later tells).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import stripe
+from stripe import StripeClient
+
+from aiqleads.commerce.stripe_standin import StandIn
+from aiqleads.errors import InvalidInput, NotReady, Refused
+from aiqleads.settings import Settings
+
+# Request timings are nobody else's business.
+stripe.enable_telemetry = False
+
+#: how far a webhook's timestamp may lie from now, either way
+WEBHOOK_TOLERANCE_SECONDS = 300
+_STANDIN_KEY = "sk_test_standin"
+_NETWORK_RETRIES = 2
+_TOO_MANY_RETRIES = 3
+
+_T = TypeVar("_T")
+
+
+class CardDeclined(Refused):
+    """The card's bank refused; `decline_code` says why, `intent_id` names the PaymentIntent."""
+
+    def __init__(self, detail: str, decline_code: str, intent_id: str | None) -> None:
+        super().__init__("card-declined", detail, status=402, decline_code=decline_code)
+        self.intent_id = intent_id
+
+
+class OutcomeUnknown(Refused):
+    """Nobody can tell yet whether the payment happened; reconcile finds out. HTTP 202."""
+
+    def __init__(self, detail: str, **extra: Any) -> None:
+        super().__init__("payment-outcome-unknown", detail, status=202, **extra)
+
+
+class NotAccepted(InvalidInput):
+    """Stripe refused the request as such (unknown payment method, unfit state)."""
+
+    kind = "payment-refused"
+
+
+@dataclass(frozen=True)
+class CardIntent:
+    """What Stripe says of a PaymentIntent now.
+
+    received_cents: money captured. error_code: decline code, or error code, of the last
+    failure. attempt_id: ours, from its metadata, None for one that we did not make.
+    """
+
+    intent_id: str
+    status: str
+    amount_cents: int
+    received_cents: int
+    currency: str
+    attempt_id: str | None
+    order_id: str | None
+    client_secret: str | None
+    error_code: str | None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> CardIntent:
+        """Reads the fields of Stripe's PaymentIntent object."""
+        metadata = raw.get("metadata") or {}
+        error = raw.get("last_payment_error") or {}
+        return cls(
+            raw["id"],
+            raw["status"],
+            raw["amount"],
+            raw.get("amount_received") or 0,
+            raw["currency"].upper(),
+            metadata.get("attempt"),
+            metadata.get("order"),
+            raw.get("client_secret"),
+            error.get("decline_code") or error.get("code"),
+        )
+
+
+@dataclass(frozen=True)
+class WebhookEvent:
+    """A webhook whose signature holds. Its payload's state is never believed: only which
+    PaymentIntent it is about."""
+
+    event_id: str
+    kind: str
+    intent_id: str | None
+
+
+class InProcess(stripe.HTTPClient):
+    """Carries the SDK's requests to a stand-in in this process."""
+
+    name = "in-process"
+
+    def __init__(self, standin: StandIn) -> None:
+        super().__init__()
+        self._standin = standin
+
+    def request(  # type: ignore[override]
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[str, int, Mapping[str, str]]:
+        """One request; the SDK calls this."""
+        path = url.split("://", 1)[1].partition("/")[2]
+        body = post_data.encode() if isinstance(post_data, str) else post_data or b""
+        try:
+            status, answered, payload = self._standin.handle(
+                method.upper(), f"/{path}", headers, body
+            )
+        except (OSError, sqlite3.OperationalError) as problem:
+            # What a socket would show of it: no answer.
+            raise _no_answer(problem) from problem
+        lowered = {name.lower(): value for name, value in answered.items()}
+        return payload.decode(), status, lowered
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _no_answer(problem: Exception) -> stripe.APIConnectionError:
+    return stripe.APIConnectionError(  # type: ignore[no-untyped-call]
+        str(problem), should_retry=True
+    )
+
+
+class Payments:
+    """Card payments through Stripe's SDK, real or against the stand-in.
+
+    standin: the stand-in that answers, None when it is Stripe. sleep: waits between tries
+    of a rate-limited call, which the SDK does not repeat by itself.
+    """
+
+    def __init__(
+        self,
+        client: StripeClient,
+        webhook_secret: str | None,
+        *,
+        standin: StandIn | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._intents = client.v1.payment_intents
+        self._webhook_secret = webhook_secret
+        self.standin = standin
+        self._sleep = sleep
+
+    def pay(
+        self,
+        *,
+        key: str,
+        amount_cents: int,
+        currency: str,
+        payment_method: str,
+        attempt_id: str,
+        order_id: str | None,
+        capture: bool,
+    ) -> CardIntent:
+        """Creates and confirms a PaymentIntent; without `capture` the money is only reserved.
+
+        key: the idempotency key, stored by the caller before this call: the same key is the
+        same PaymentIntent, after a crash too.
+        """
+        params: Any = {
+            "amount": amount_cents,
+            "currency": currency.lower(),
+            "capture_method": "automatic" if capture else "manual",
+            "confirm": True,
+            "payment_method": payment_method,
+            "payment_method_types": ["card"],
+            "metadata": {"attempt": attempt_id, **({"order": order_id} if order_id else {})},
+        }
+        return self._ask(lambda: self._intents.create(params, {"idempotency_key": key}))
+
+    def retrieve(self, intent_id: str) -> CardIntent:
+        """What Stripe says of a PaymentIntent now."""
+        return self._ask(lambda: self._intents.retrieve(intent_id))
+
+    def capture(self, intent_id: str) -> CardIntent:
+        """Takes the reserved money.
+
+        A PaymentIntent is captured once by its own state, so no key of ours is needed, and
+        a saved 500 under one cannot stand in the way for ever. The same goes for `cancel`.
+        """
+        return self._ask(lambda: self._intents.capture(intent_id))
+
+    def cancel(self, intent_id: str) -> CardIntent:
+        """Gives the reserved money back; nothing was taken."""
+        return self._ask(lambda: self._intents.cancel(intent_id))
+
+    def since(self, created_s: int) -> Iterator[CardIntent]:
+        """PaymentIntents created at or after a time (seconds since the epoch), newest first."""
+        cursor: dict[str, str] = {}
+        while True:
+            page = self._page({"limit": 100, "created": {"gte": max(0, created_s)}, **cursor})
+            raw = [intent.to_dict() for intent in page.data]
+            yield from (CardIntent.of(intent) for intent in raw)
+            if not page.has_more or not raw:
+                return
+            cursor = {"starting_after": raw[-1]["id"]}
+
+    def _page(self, params: Any) -> stripe.ListObject[stripe.PaymentIntent]:
+        return self._guarded(lambda: self._intents.list(params))
+
+    def find(self, attempt_id: str, created_s: int) -> CardIntent | None:
+        """The PaymentIntent that an attempt made, by its metadata; None if there is none.
+
+        A listing, which Stripe keeps current, unlike its search.
+        """
+        return next((i for i in self.since(created_s) if i.attempt_id == attempt_id), None)
+
+    def verify(self, body: bytes, signature: str | None, now_s: float) -> WebhookEvent:
+        """Checks a webhook over its raw body; Refused `webhook-signature` 400 when it is not
+        Stripe's, or was signed more than 300 s ago or ahead (the SDK lets the future pass).
+        """
+        if not self._webhook_secret:
+            raise NotReady("no webhook secret is set (AIQLEADS_STRIPE_WEBHOOK_SECRET)")
+        try:
+            text = body.decode()
+            stripe.WebhookSignature.verify_header(text, signature, self._webhook_secret)
+            signed_s = int(str(signature).partition("t=")[2].partition(",")[0])
+        except (stripe.SignatureVerificationError, ValueError) as problem:
+            raise Refused(
+                "webhook-signature", "the signature does not hold", status=400
+            ) from problem
+        if abs(now_s - signed_s) > WEBHOOK_TOLERANCE_SECONDS:
+            raise Refused("webhook-signature", "signed too long ago or ahead", status=400)
+        try:
+            event = json.loads(text)
+            about = event["data"]["object"]
+            is_intent = about.get("object") == "payment_intent"
+            return WebhookEvent(event["id"], event["type"], about["id"] if is_intent else None)
+        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise InvalidInput("the webhook's body is not a Stripe event") from problem
+
+    def _ask(self, call: Callable[[], stripe.PaymentIntent]) -> CardIntent:
+        return CardIntent.of(self._guarded(call).to_dict())
+
+    def _guarded(self, call: Callable[[], _T]) -> _T:
+        """Runs a call of the SDK; its errors become ours."""
+        for attempt in range(_TOO_MANY_RETRIES):
+            try:
+                return call()
+            except stripe.RateLimitError as problem:
+                if attempt + 1 == _TOO_MANY_RETRIES:
+                    raise OutcomeUnknown("the payment service is overloaded") from problem
+                self._sleep(0.2 * 2**attempt)
+            except stripe.CardError as problem:
+                raise _declined(problem) from problem
+            except stripe.InvalidRequestError as problem:
+                raise NotAccepted(str(problem.user_message), code=problem.code) from problem
+            except stripe.StripeError as problem:
+                raise OutcomeUnknown("the payment service gave no clear answer") from problem
+        raise AssertionError("unreachable")
+
+
+def _declined(problem: stripe.CardError) -> CardDeclined:
+    body: Any = problem.json_body or {}
+    error = body.get("error") or {}
+    intent = error.get("payment_intent") or {}
+    code = error.get("decline_code") or error.get("code") or "card_declined"
+    return CardDeclined(error.get("message") or "the card was declined", code, intent.get("id"))
+
+
+def client_for(
+    key: str, *, http_client: stripe.HTTPClient | None = None, api_base: str | None = None
+) -> StripeClient:
+    """The SDK's client, which repeats a call twice when the network fails."""
+    addresses: Any = {"api": api_base} if api_base else {}
+    return StripeClient(
+        key,
+        http_client=http_client,
+        base_addresses=addresses,
+        max_network_retries=_NETWORK_RETRIES,
+    )
+
+
+def open_payments(settings: Settings) -> Payments:
+    """The door that the settings name: Stripe with a key, else the offline stand-in.
+
+    The stand-in keeps its state in data/stripe_standin.db, shared by all workers; it signs
+    webhooks with a secret of its own.
+    """
+    if settings.stripe_secret_key is None and settings.stripe_api_base is None:
+        return offline_payments(StandIn(settings.data / "stripe_standin.db"))
+    if settings.stripe_secret_key is None:
+        raise NotReady("AIQLEADS_STRIPE_API_BASE is set but AIQLEADS_STRIPE_SECRET_KEY is not")
+    secret = settings.stripe_webhook_secret
+    return Payments(
+        client_for(
+            settings.stripe_secret_key.get_secret_value(), api_base=settings.stripe_api_base
+        ),
+        secret.get_secret_value() if secret else None,
+    )
+
+
+def offline_payments(standin: StandIn) -> Payments:
+    """The door to a stand-in in this process."""
+    client = client_for(_STANDIN_KEY, http_client=InProcess(standin))
+    return Payments(client, standin.webhook_secret, standin=standin)

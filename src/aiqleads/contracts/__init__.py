@@ -1,0 +1,1 @@
+"""Promises about the columns of feeds and stored frames, and what becomes of bad rows."""

@@ -1,0 +1,1 @@
+"""From a payload to stored leads: read, check, normalise, deduplicate, score, store."""

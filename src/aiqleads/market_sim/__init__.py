@@ -1,0 +1,1 @@
+"""The simulated market: invented agents on the real leads, labelled as simulated."""

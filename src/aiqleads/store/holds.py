@@ -1,0 +1,410 @@
+"""Statements on slots and holds; each runs inside a transaction of the caller.
+
+Locks are always taken in one order: the agent's row, then an order's row, then slots by
+(lead, slot). `FOR UPDATE` is left out by SQLite, whose writers come one at a time anyway.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from aiqleads.domain import Tier
+from aiqleads.errors import UnknownName
+from aiqleads.store.tables import agent, hold, hold_item, lead_slot
+from aiqleads.store.transactions import insert_missing
+
+# A statement may name this many leads; more are asked for in turns.
+_CHUNK = 5_000
+
+_at_us = bindparam("at_us", type_=BigInteger)
+
+_lock_agent = (
+    update(agent)
+    .where(agent.c.agent_id == bindparam("who"))
+    .values(version=agent.c.version + 1)
+    .returning(agent.c.tier)
+)
+_live = and_(lead_slot.c.state == "held", lead_slot.c.held_until_us > bindparam("now_us"))
+_live_count = select(func.count(), func.min(lead_slot.c.held_until_us)).where(
+    lead_slot.c.agent_id == bindparam("who"), _live
+)
+_slots = (
+    select(lead_slot)
+    .where(lead_slot.c.lead_id.in_(bindparam("leads", expanding=True)))
+    .order_by(lead_slot.c.lead_id, lead_slot.c.slot)
+    .with_for_update()
+)
+_end_item = (
+    update(hold_item)
+    .where(
+        hold_item.c.lead_id == bindparam("the_lead"),
+        hold_item.c.slot == bindparam("the_slot"),
+        hold_item.c.token == bindparam("the_token"),
+        hold_item.c.ended_us.is_(None),
+    )
+    .values(ended_us=bindparam("at_us"), ended_how=bindparam("how"))
+)
+_of_token = and_(
+    lead_slot.c.lead_id == bindparam("the_lead"),
+    lead_slot.c.slot == bindparam("the_slot"),
+    lead_slot.c.token == bindparam("the_token"),
+)
+_take = (
+    update(lead_slot)
+    .where(_of_token)
+    .values(
+        state="held",
+        agent_id=bindparam("who"),
+        hold_id=bindparam("the_hold"),
+        held_until_us=bindparam("until_us"),
+        token=lead_slot.c.token + 1,
+        changed_us=bindparam("at_us"),
+    )
+)
+_free = (
+    update(lead_slot)
+    .where(_of_token, lead_slot.c.state == "held", lead_slot.c.agent_id == bindparam("who"))
+    .values(
+        state="free",
+        agent_id=None,
+        hold_id=None,
+        held_until_us=None,
+        changed_us=case(
+            (lead_slot.c.changed_us > _at_us, lead_slot.c.changed_us),
+            else_=_at_us,
+        ),
+    )
+)
+_sell = (
+    update(lead_slot)
+    .where(_of_token, _live, lead_slot.c.agent_id == bindparam("who"))
+    .values(state="sold", order_id=bindparam("the_order"), held_until_us=None)
+)
+_items = (
+    select(
+        hold_item,
+        hold.c.expires_us,
+        hold.c.extended_us,
+        lead_slot.c.held_until_us,
+        and_(lead_slot.c.hold_id == hold_item.c.hold_id, _live).label("live"),
+    )
+    .select_from(
+        hold_item.join(hold, hold.c.hold_id == hold_item.c.hold_id).join(
+            lead_slot,
+            and_(
+                lead_slot.c.lead_id == hold_item.c.lead_id,
+                lead_slot.c.slot == hold_item.c.slot,
+                lead_slot.c.token == hold_item.c.token,
+            ),
+        )
+    )
+    .where(hold.c.agent_id == bindparam("who"), hold_item.c.ended_us.is_(None))
+    .order_by(hold_item.c.lead_id, hold_item.c.slot)
+)
+_live_items = _items.where(_live)
+_locked_items = _items.where(
+    hold_item.c.hold_id.in_(bindparam("holds", expanding=True))
+).with_for_update(of=lead_slot)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One of the `max_buyers` places of a lead, as a transaction read it."""
+
+    lead_id: str
+    slot: int
+    state: str
+    agent_id: str | None
+    hold_id: str | None
+    held_until_us: int | None
+    token: int
+    changed_us: int
+
+    def is_open(self, now_us: int) -> bool:
+        """Whether it can be held: free, or held by a hold that has expired."""
+        return self.state == "free" or self.is_expired(now_us)
+
+    def is_expired(self, now_us: int) -> bool:
+        """Whether its hold is over though nobody has taken the slot since."""
+        return self.state == "held" and (self.held_until_us or 0) <= now_us
+
+
+@dataclass(frozen=True)
+class Item:
+    """A lead in a hold: its slot, fencing token and frozen price; `live` at the time read."""
+
+    hold_id: str
+    lead_id: str
+    slot: int
+    token: int
+    price_cents: int
+    currency: str
+    price_lines: tuple[Mapping[str, Any], ...]
+    granted_us: int
+    expires_us: int
+    extended: bool
+    live: bool
+
+
+def lock_agent(connection: Connection, agent_id: str) -> Tier:
+    """Locks the agent's row until the transaction ends; UnknownName for a stranger."""
+    tier = connection.execute(_lock_agent, {"who": agent_id}).scalar_one_or_none()
+    if tier is None:
+        raise UnknownName(f"no agent {agent_id!r}")
+    return Tier(tier)
+
+
+def live_holds(connection: Connection, agent_id: str, now_us: int) -> tuple[int, int | None]:
+    """How many leads the agent holds now, and when the first of these ends (wall us)."""
+    row = connection.execute(_live_count, {"who": agent_id, "now_us": now_us}).one()
+    return int(row[0]), row[1]
+
+
+def slots_of(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[Slot]]:
+    """Slots of the leads, locked, by lead and in order; a lead without slots is left out."""
+    found: dict[str, list[Slot]] = {}
+    for row in connection.execute(_slots, {"leads": list(lead_ids)}):
+        slot = Slot(
+            row.lead_id,
+            row.slot,
+            row.state,
+            row.agent_id,
+            row.hold_id,
+            row.held_until_us,
+            row.token,
+            row.changed_us,
+        )
+        found.setdefault(slot.lead_id, []).append(slot)
+    return found
+
+
+def add_hold(
+    connection: Connection,
+    hold_id: str,
+    agent_id: str,
+    mode: str,
+    asked: int,
+    created_us: int,
+    expires_us: int,
+) -> None:
+    """Writes a hold's head; its leads follow by `take`."""
+    connection.execute(
+        insert(hold).values(
+            hold_id=hold_id,
+            agent_id=agent_id,
+            mode=mode,
+            asked=asked,
+            created_us=created_us,
+            expires_us=expires_us,
+        )
+    )
+
+
+def take(
+    connection: Connection,
+    slot: Slot,
+    agent_id: str,
+    hold_id: str,
+    price: tuple[int, str, Sequence[Mapping[str, Any]]],
+    now_us: int,
+    until_us: int,
+) -> Item:
+    """Gives an open slot to a hold under the next fencing token.
+
+    `price` is (cents, currency, lines). An expired hold in the slot ends where its time
+    ended; the new one starts no earlier than the slot last changed.
+    """
+    key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
+    granted_us = max(now_us, slot.changed_us)
+    if slot.state == "held":
+        ended = {"at_us": slot.held_until_us, "how": "expired"}
+        connection.execute(_end_item, {**key, **ended})
+    who = {"who": agent_id, "the_hold": hold_id, "until_us": until_us, "at_us": granted_us}
+    if connection.execute(_take, {**key, **who}).rowcount != 1:
+        raise AssertionError(f"slot {slot.lead_id}/{slot.slot} changed under its lock")
+    cents, currency, lines = price
+    item = Item(
+        hold_id,
+        slot.lead_id,
+        slot.slot,
+        slot.token + 1,
+        cents,
+        currency,
+        tuple(lines),
+        granted_us,
+        until_us,
+        extended=False,
+        live=True,
+    )
+    connection.execute(
+        insert(hold_item).values(
+            hold_id=hold_id,
+            lead_id=item.lead_id,
+            slot=item.slot,
+            token=item.token,
+            price_cents=cents,
+            currency=currency,
+            price_lines=json.dumps(list(lines)),
+            granted_us=granted_us,
+        )
+    )
+    return item
+
+
+def _item(row: Any) -> Item:
+    return Item(
+        row.hold_id,
+        row.lead_id,
+        row.slot,
+        row.token,
+        row.price_cents,
+        row.currency,
+        tuple(json.loads(row.price_lines)),
+        row.granted_us,
+        row.held_until_us or row.expires_us,
+        row.extended_us is not None,
+        bool(row.live),
+    )
+
+
+def live_items(connection: Connection, agent_id: str, now_us: int) -> list[Item]:
+    """Every lead that the agent holds now."""
+    rows = connection.execute(_live_items, {"who": agent_id, "now_us": now_us})
+    return [_item(row) for row in rows]
+
+
+def items_of(
+    connection: Connection, agent_id: str, hold_ids: Sequence[str], now_us: int
+) -> list[Item]:
+    """The leads of the agent's holds that have neither been released nor sold, slots locked.
+
+    One whose time is over is among them with `live` false. UnknownName for a hold that is
+    not there or is another agent's.
+    """
+    known = set(
+        connection.execute(
+            select(hold.c.hold_id).where(hold.c.agent_id == agent_id, hold.c.hold_id.in_(hold_ids))
+        ).scalars()
+    )
+    for hold_id in hold_ids:
+        if hold_id not in known:
+            raise UnknownName(f"no hold {hold_id!r}")
+    given = {"who": agent_id, "holds": list(hold_ids), "now_us": now_us}
+    return [_item(row) for row in connection.execute(_locked_items, given)]
+
+
+def _key(item: Item) -> dict[str, Any]:
+    return {"the_lead": item.lead_id, "the_slot": item.slot, "the_token": item.token}
+
+
+def free(connection: Connection, item: Item, agent_id: str, now_us: int) -> None:
+    """Ends a live item by its holder's wish; the slot is free at once."""
+    connection.execute(_free, {**_key(item), "who": agent_id, "at_us": now_us})
+    at_us = max(now_us, item.granted_us)
+    connection.execute(_end_item, {**_key(item), "at_us": at_us, "how": "released"})
+
+
+def sell(
+    connection: Connection,
+    key: tuple[str, int, int],
+    agent_id: str,
+    order_id: str,
+    now_us: int,
+) -> bool:
+    """Turns a held slot into a sold one; `key` is (lead, slot, fencing token).
+
+    False, and nothing changed, when the hold is over or the token is another's.
+    """
+    which = dict(zip(("the_lead", "the_slot", "the_token"), key, strict=True))
+    given = {**which, "who": agent_id, "the_order": order_id, "now_us": now_us}
+    if connection.execute(_sell, given).rowcount != 1:
+        return False
+    connection.execute(_end_item, {**which, "at_us": now_us, "how": "sold"})
+    return True
+
+
+def extend(connection: Connection, items: Iterable[Item], until_us: int, now_us: int) -> None:
+    """Lets live items run until a payment's deadline, once in the life of their hold."""
+    fresh = [item for item in items if not item.extended and item.expires_us < until_us]
+    for item in fresh:
+        connection.execute(
+            update(lead_slot).where(_of_token).values(held_until_us=until_us), _key(item)
+        )
+    for hold_id in {item.hold_id for item in fresh}:
+        connection.execute(
+            update(hold)
+            .where(hold.c.hold_id == hold_id)
+            .values(expires_us=until_us, extended_us=now_us)
+        )
+
+
+def missing_slots(connection: Connection, lead_ids: Sequence[str]) -> set[str]:
+    """Which of the leads have no slots yet."""
+    return set(lead_ids) - {
+        lead_id
+        for chunk in chunks(lead_ids)
+        for lead_id in connection.execute(
+            select(lead_slot.c.lead_id).where(lead_slot.c.lead_id.in_(chunk)).distinct()
+        ).scalars()
+    }
+
+
+def add_slots(connection: Connection, buyers: Mapping[str, int]) -> None:
+    """Makes `max_buyers` free slots for each lead of `buyers`."""
+    rows = [
+        {"lead_id": lead_id, "slot": slot, "state": "free", "token": 0, "changed_us": 0}
+        for lead_id, count in buyers.items()
+        for slot in range(1, count + 1)
+    ]
+    insert_missing(connection, lead_slot, rows)
+
+
+def chunks(lead_ids: Sequence[str]) -> Iterable[Sequence[str]]:
+    """The leads in turns, each small enough for one statement."""
+    for start in range(0, len(lead_ids), _CHUNK):
+        yield lead_ids[start : start + _CHUNK]
+
+
+def open_slots(
+    connection: Connection, lead_ids: Sequence[str] | None, now_us: int
+) -> dict[str, int]:
+    """How many slots of each lead could be held now; leads without slots are left out."""
+    is_open = or_(
+        lead_slot.c.state == "free",
+        and_(lead_slot.c.state == "held", lead_slot.c.held_until_us <= now_us),
+    )
+    counted = select(lead_slot.c.lead_id, func.sum(case((is_open, 1), else_=0))).group_by(
+        lead_slot.c.lead_id
+    )
+    if lead_ids is None:
+        return {lead_id: int(n) for lead_id, n in connection.execute(counted)}
+    return {
+        lead_id: int(n)
+        for chunk in chunks(lead_ids)
+        for lead_id, n in connection.execute(counted.where(lead_slot.c.lead_id.in_(chunk)))
+    }
+
+
+def leads_of(connection: Connection, agent_id: str, now_us: int) -> set[str]:
+    """Leads that the agent has bought or holds now."""
+    mine = select(lead_slot.c.lead_id).where(
+        lead_slot.c.agent_id == agent_id,
+        or_(lead_slot.c.state == "sold", _live),
+    )
+    return set(connection.execute(mine, {"now_us": now_us}).scalars())

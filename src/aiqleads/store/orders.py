@@ -1,0 +1,280 @@
+"""Statements on orders and payment attempts; each runs in a transaction of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from aiqleads.errors import UnknownName
+from aiqleads.store.tables import order_item, orders, payment_attempt
+
+#: a card payment is under way, nothing is sold yet
+OPEN = ("pending", "requires_action")
+#: the leads are the buyer's
+SOLD = ("committed", "paid", "uncollected")
+#: nothing was sold and no money may stay reserved
+DEAD = ("failed", "canceled", "expired")
+
+
+@dataclass(frozen=True)
+class OrderItem:
+    """A lead in an order: the slot and the fencing token it was held under, and its price."""
+
+    lead_id: str
+    slot: int
+    token: int
+    price_cents: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """What an agent buys in one checkout.
+
+    state: pending -> requires_action -> committed -> paid; committed -> uncollected (sold,
+    but the card's money never came); pending or requires_action -> failed | canceled |
+    expired. The items are sold in committed, paid and uncollected, and in no other state.
+    deadline_us: until when a card payment may commit the sale. failure: why it ended badly
+    (a decline code, hold-lost, deadline-passed, ...). client_secret: for the browser, only
+    while the card's bank asks for authentication.
+    """
+
+    order_id: str
+    agent_id: str
+    state: str
+    pay_with: str
+    amount_cents: int
+    currency: str
+    created_us: int
+    deadline_us: int | None = None
+    settled_us: int | None = None
+    failure: str | None = None
+    items: tuple[OrderItem, ...] = ()
+    client_secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One card payment, of an order or (order_id none) of a wallet top-up.
+
+    state: open until Stripe's answer is final, then captured, voided or uncollected.
+    """
+
+    attempt_id: str
+    order_id: str | None
+    agent_id: str
+    idempotency_prefix: str
+    payment_method: str
+    amount_cents: int
+    currency: str
+    payment_intent: str | None
+    state: str
+    failure: str | None
+    created_us: int
+
+
+def add(connection: Connection, order: Order) -> None:
+    """Writes an order with its items."""
+    connection.execute(
+        insert(orders).values(
+            order_id=order.order_id,
+            agent_id=order.agent_id,
+            state=order.state,
+            pay_with=order.pay_with,
+            amount_cents=order.amount_cents,
+            currency=order.currency,
+            created_us=order.created_us,
+            deadline_us=order.deadline_us,
+            settled_us=order.settled_us,
+        )
+    )
+    connection.execute(
+        insert(order_item),
+        [
+            {
+                "order_id": order.order_id,
+                "lead_id": item.lead_id,
+                "slot": item.slot,
+                "token": item.token,
+                "price_cents": item.price_cents,
+            }
+            for item in order.items
+        ],
+    )
+
+
+def _items(connection: Connection, order_ids: Sequence[str]) -> dict[str, list[OrderItem]]:
+    found: dict[str, list[OrderItem]] = {order_id: [] for order_id in order_ids}
+    rows = connection.execute(
+        select(order_item)
+        .where(order_item.c.order_id.in_(order_ids))
+        .order_by(order_item.c.lead_id, order_item.c.slot)
+    )
+    for row in rows:
+        found[row.order_id].append(OrderItem(row.lead_id, row.slot, row.token, row.price_cents))
+    return found
+
+
+def _orders(connection: Connection, statement: Any) -> list[Order]:
+    rows = connection.execute(statement).all()
+    items = _items(connection, [row.order_id for row in rows])
+    return [
+        Order(
+            row.order_id,
+            row.agent_id,
+            row.state,
+            row.pay_with,
+            row.amount_cents,
+            row.currency,
+            row.created_us,
+            row.deadline_us,
+            row.settled_us,
+            row.failure,
+            tuple(items[row.order_id]),
+        )
+        for row in rows
+    ]
+
+
+def find(connection: Connection, order_id: str) -> Order | None:
+    """The order with its items, or None."""
+    found = _orders(connection, select(orders).where(orders.c.order_id == order_id))
+    return found[0] if found else None
+
+
+def get(connection: Connection, order_id: str) -> Order:
+    """The order with its items; UnknownName when there is none."""
+    order = find(connection, order_id)
+    if order is None:
+        raise UnknownName(f"no order {order_id!r}")
+    return order
+
+
+def of_agent(
+    connection: Connection, agent_id: str, limit: int, before: tuple[int, str] | None
+) -> list[Order]:
+    """An agent's orders, newest first; `before` is (created_us, order_id) of a page's last."""
+    mine = select(orders).where(orders.c.agent_id == agent_id)
+    if before is not None:
+        created_us, order_id = before
+        mine = mine.where(
+            (orders.c.created_us < created_us)
+            | ((orders.c.created_us == created_us) & (orders.c.order_id < order_id))
+        )
+    return _orders(
+        connection, mine.order_by(orders.c.created_us.desc(), orders.c.order_id.desc()).limit(limit)
+    )
+
+
+def bought(connection: Connection, agent_id: str, lead_ids: Sequence[str] | None) -> set[str]:
+    """Leads sold to the agent (all of them, or those among `lead_ids`)."""
+    mine = (
+        select(order_item.c.lead_id)
+        .join(orders, orders.c.order_id == order_item.c.order_id)
+        .where(orders.c.agent_id == agent_id, orders.c.state.in_(SOLD))
+    )
+    if lead_ids is not None:
+        mine = mine.where(order_item.c.lead_id.in_(lead_ids))
+    return set(connection.execute(mine).scalars())
+
+
+def move(
+    connection: Connection,
+    order_id: str,
+    sources: Sequence[str],
+    target: str,
+    *,
+    settled_us: int | None = None,
+    failure: str | None = None,
+) -> bool:
+    """Moves an order from one of `sources` to `target`; False if it was in none of them."""
+    changed = connection.execute(
+        update(orders)
+        .where(orders.c.order_id == order_id, orders.c.state.in_(sources))
+        .values(state=target, settled_us=settled_us, failure=failure)
+    )
+    return changed.rowcount == 1
+
+
+def add_attempt(connection: Connection, attempt: Attempt) -> None:
+    """Writes a payment attempt, with its idempotency prefix, before Stripe hears of it."""
+    connection.execute(
+        insert(payment_attempt).values(
+            attempt_id=attempt.attempt_id,
+            order_id=attempt.order_id,
+            agent_id=attempt.agent_id,
+            purpose="order" if attempt.order_id else "topup",
+            idempotency_prefix=attempt.idempotency_prefix,
+            payment_method=attempt.payment_method,
+            amount_cents=attempt.amount_cents,
+            currency=attempt.currency,
+            state=attempt.state,
+            created_us=attempt.created_us,
+        )
+    )
+
+
+def _attempts(connection: Connection, *conditions: Any) -> list[Attempt]:
+    rows = connection.execute(
+        select(payment_attempt).where(*conditions).order_by(payment_attempt.c.created_us)
+    )
+    return [
+        Attempt(
+            row.attempt_id,
+            row.order_id,
+            row.agent_id,
+            row.idempotency_prefix,
+            row.payment_method,
+            row.amount_cents,
+            row.currency,
+            row.payment_intent,
+            row.state,
+            row.failure,
+            row.created_us,
+        )
+        for row in rows
+    ]
+
+
+def attempt(connection: Connection, attempt_id: str) -> Attempt | None:
+    """A payment attempt by its id, or None."""
+    found = _attempts(connection, payment_attempt.c.attempt_id == attempt_id)
+    return found[0] if found else None
+
+
+def attempt_of(connection: Connection, order_id: str) -> Attempt | None:
+    """The card payment of an order; None for one that the wallet paid."""
+    found = _attempts(connection, payment_attempt.c.order_id == order_id)
+    return found[0] if found else None
+
+
+def open_attempts(connection: Connection) -> list[Attempt]:
+    """Every payment whose end Stripe has not told yet, oldest first."""
+    return _attempts(connection, payment_attempt.c.state == "open")
+
+
+def adopt(connection: Connection, attempt_id: str, payment_intent: str) -> bool:
+    """Notes which PaymentIntent an attempt made; False when it has one already."""
+    changed = connection.execute(
+        update(payment_attempt)
+        .where(
+            payment_attempt.c.attempt_id == attempt_id,
+            payment_attempt.c.payment_intent.is_(None),
+        )
+        .values(payment_intent=payment_intent)
+    )
+    return changed.rowcount == 1
+
+
+def close_attempt(
+    connection: Connection, attempt_id: str, state: str, failure: str | None = None
+) -> bool:
+    """Ends an open attempt as captured, voided or uncollected; False if it had ended."""
+    changed = connection.execute(
+        update(payment_attempt)
+        .where(payment_attempt.c.attempt_id == attempt_id, payment_attempt.c.state == "open")
+        .values(state=state, failure=failure)
+    )
+    return changed.rowcount == 1

@@ -1,0 +1,239 @@
+"""A small synthetic market, published, with a tiny model: all that the service needs to start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h3.api.basic_int as h3
+import numpy as np
+from catboost import CatBoostRegressor
+
+from aiqleads.domain import US_PER_DAY, US_PER_HOUR, Tier
+from aiqleads.features.catalog import (
+    AGENT_FEATURES,
+    AGENT_INGREDIENTS,
+    CROSS_FEATURES,
+    FEATURE_NAMES,
+    LEAD_FEATURES,
+    LEAD_INGREDIENTS,
+    PAIR_INGREDIENTS,
+)
+from aiqleads.geo.grid import cells, parent
+from aiqleads.geo.privacy import coarsen
+from aiqleads.ranking.scorer import Card, Scorer
+from aiqleads.recommend.cards import shown_price
+from aiqleads.recommend.snapshot import Manifest, write
+from aiqleads.settings import Settings
+from aiqleads.store import agents, leads
+from aiqleads.store.database import open_room
+
+#: 1998-01-01 in the market's time zone
+AS_OF_US = 883_630_800_000_000
+CENTRE = (-83.55, 41.65)
+NOTICE = "Sample market: everything in it is invented."
+TIERS = (Tier.BASIC, Tier.PRO, Tier.ENTERPRISE)
+
+
+def build(
+    home: Path,
+    leads_count: int = 240,
+    agents_count: int = 6,
+    seed: int = 7,
+    max_buyers: int | None = None,
+) -> Settings:
+    """Fills an empty home with leads, agents, a snapshot and `scorer/`; returns its settings.
+
+    max_buyers: of every lead; None mixes one, two and three.
+    """
+    settings = Settings(home=home)
+    rng = np.random.default_rng(seed)
+    facts = _facts(rng, leads_count)
+    if max_buyers is not None:
+        facts["max_buyers"] = np.full(leads_count, max_buyers)
+    _store(settings, facts, agents_count)
+    publish(settings, facts, agents_count)
+    make_scorer(seed).save(home / "scorer")
+    return settings
+
+
+def make_scorer(seed: int = 7, trees: int = 40) -> Scorer:
+    """A model over the catalogue's columns, trained on noise with missing values."""
+    rng = np.random.default_rng(seed)
+    X = feature_rows(600, rng)
+    truth = np.nan_to_num(X[:, 0]) - np.nan_to_num(X[:, -3]) + rng.normal(0, 0.3, len(X))
+    model = CatBoostRegressor(
+        iterations=trees,
+        depth=4,
+        verbose=False,
+        thread_count=1,
+        random_seed=seed,
+        allow_writing_files=False,
+    )
+    model.fit(X, truth)
+    return Scorer(model, Card("lead_ranker", FEATURE_NAMES, "RMSE", trees - 1, AS_OF_US))
+
+
+def feature_rows(count: int, rng: np.random.Generator) -> Any:
+    """Random rows of the model's width, float32, a tenth of the values missing."""
+    X = rng.normal(size=(count, len(FEATURE_NAMES))).astype(np.float32)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X
+
+
+def publish(
+    settings: Settings,
+    facts: Mapping[str, Any],
+    agents_count: int = 6,
+    as_of_us: int = AS_OF_US,
+    clock: str = "frozen",
+    seed: int = 11,
+) -> str:
+    """Publishes these leads with random features; returns the version."""
+    rng = np.random.default_rng(seed)
+    n, m = len(facts["lead_id"]), agents_count
+    names = [f"A{i + 1:04d}" for i in range(m)]
+    home = h3.latlng_to_cell(CENTRE[1], CENTRE[0], 8)
+    territories = np.empty(m, dtype=object)
+    for i in range(m):
+        territories[i] = list(h3.grid_disk(home, 1 + i % 3))
+    lead_features = rng.normal(size=(n, len(LEAD_FEATURES)))
+    lead_features[rng.random(lead_features.shape) < 0.1] = np.nan
+    manifest = Manifest(
+        market="testville",
+        title="Testville",
+        timezone="America/New_York",
+        currency="USD",
+        clock=clock,
+        as_of_market_us=as_of_us,
+        lead_features=LEAD_FEATURES,
+        agent_features=AGENT_FEATURES,
+        cross_features=CROSS_FEATURES,
+        lead_ingredients=LEAD_INGREDIENTS,
+        agent_ingredients=AGENT_INGREDIENTS,
+        pair_ingredients=PAIR_INGREDIENTS,
+        intents=("sell", "buy"),
+        property_types=("condo", "house"),
+        leads=n,
+        agents=m,
+        notice=NOTICE,
+    )
+    columns = {
+        **facts,
+        "lead_features": lead_features,
+        "lead_ingredients": rng.normal(size=(n, len(LEAD_INGREDIENTS))),
+        "agent_id": np.array(names, dtype=np.bytes_),
+        "agent_tier": np.array([TIERS[i % 3].code for i in range(m)]),
+        "agent_features": rng.normal(size=(m, len(AGENT_FEATURES))),
+        "agent_ingredients": 1 + rng.random((m, len(AGENT_INGREDIENTS))),
+        "territories": territories,
+        "pair_agent_id": np.array(["A0001", "A0001", "A0002"], dtype=np.bytes_),
+        "pair_lead_id": np.asarray(facts["lead_id"])[[5, 2, 2]],
+        "pair_ingredients": np.array([[1, 1, 0, 0], [2, 0.7, 1, 0], [9, 3, 2, 1]], dtype=float),
+    }
+    return write(settings, manifest, columns)
+
+
+def _facts(rng: np.random.Generator, n: int) -> dict[str, Any]:
+    # Most leads lie close together; a handful lies alone, far from everybody.
+    lon = CENTRE[0] + rng.normal(0, 0.02, n)
+    lat = CENTRE[1] + rng.normal(0, 0.015, n)
+    lon[:3] += (1.0, 1.3, 1.6)
+    price = np.rint(np.exp(rng.normal(11.8, 0.4, n)) * 100).astype(np.int64)
+    stored = cells(lon, lat)
+    # Twenty minutes and less: the tiers' windows (60, 15 and 0 minutes) cut through these.
+    age_us = np.where(np.arange(n) % 12 == 0, 20 * US_PER_HOUR // 60, US_PER_DAY)
+    age_us = age_us + rng.integers(0, US_PER_HOUR // 20, n)
+    received = AS_OF_US - age_us
+    return {
+        "lead_id": np.array([f"L{i:05d}" for i in rng.permutation(n)], dtype=np.bytes_),
+        "lon": lon,
+        "lat": lat,
+        "stored_cell": stored,
+        "cell": parent(stored, 8),
+        "shown_cell": coarsen(stored),
+        "intent": (rng.random(n) < 0.25).astype(np.int8),
+        "property_type": (rng.random(n) < 0.7).astype(np.int16),
+        "ask_price_cents": price,
+        "shown_price_cents": shown_price(price),
+        "beds": np.where(rng.random(n) < 0.1, np.nan, rng.integers(1, 6, n)),
+        "baths": rng.integers(2, 7, n) / 2,
+        "living_area_sqft": rng.integers(600, 4000, n).astype(float),
+        "year_built": rng.integers(1890, 1997, n).astype(float),
+        "max_buyers": rng.integers(1, 4, n),
+        "quality": rng.random(n).round(3),
+        "received_market_us": received,
+        "expires_market_us": received + 30 * US_PER_DAY,
+    }
+
+
+def _store(settings: Settings, facts: Mapping[str, Any], agents_count: int) -> None:
+    """The same leads, with invented people, and the agents in the two rooms."""
+    rooms = open_room(settings, "leads"), open_room(settings, "commerce")
+    rows = [
+        {
+            "lead_id": lead_id.decode(),
+            "market": "testville",
+            "source": "synthetic",
+            "source_key": f"row {i}",
+            "batch_id": "b1",
+            "intent": ("sell", "buy")[facts["intent"][i]],
+            "property_type": ("condo", "house")[facts["property_type"][i]],
+            "received_market_us": int(facts["received_market_us"][i]),
+            "expires_market_us": int(facts["expires_market_us"][i]),
+            "ask_price_cents": int(facts["ask_price_cents"][i]),
+            "currency": "USD",
+            "beds": None if np.isnan(facts["beds"][i]) else float(facts["beds"][i]),
+            "baths": float(facts["baths"][i]),
+            "living_area_sqft": float(facts["living_area_sqft"][i]),
+            "lot_area_sqft": None,
+            "garage_area_sqft": None,
+            "rooms": None,
+            "year_built": float(facts["year_built"][i]),
+            "lon": float(facts["lon"][i]),
+            "lat": float(facts["lat"][i]),
+            "place_precision": "point",
+            "cell": int(facts["stored_cell"][i]),
+            "region": "r",
+            "utm_x_m": 0.0,
+            "utm_y_m": 0.0,
+            "max_buyers": int(facts["max_buyers"][i]),
+            "quality": float(facts["quality"][i]),
+            "quality_reasons": "",
+            "invented": "all",
+            "name": f"Person {i}",
+            "email": f"person{i}@example.com",
+            "phone": f"+1 419 555 01{i % 100:02d}",
+        }
+        for i, lead_id in enumerate(facts["lead_id"])
+    ]
+    counts = ("rows_read", "accepted", "incomplete", "updated", "duplicates", "quarantined")
+    with rooms[0].begin() as connection:
+        leads.add_batch(
+            connection,
+            dict.fromkeys(counts, 0)
+            | {
+                "batch_id": "b1",
+                "source": "synthetic",
+                "market": "testville",
+                "path": "none",
+                "payload_sha256": "0" * 64,
+                "payload_columns": "{}",
+                "contract_version": "1",
+                "rows_read": len(rows),
+                "accepted": len(rows),
+                "ingested_us": 0,
+            },
+        )
+        leads.put_leads(connection, [row | {"invented": "all"} for row in rows], [])
+    agents.add(
+        rooms[1],
+        [
+            agents.Agent(f"A{i + 1:04d}", f"Agent {i + 1}", TIERS[i % 3], "testville")
+            for i in range(agents_count)
+        ],
+        0,
+    )
+    for room in rooms:
+        room.dispose()

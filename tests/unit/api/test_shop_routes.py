@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aiqleads.commerce import holds, idempotency
+
+IsProblem = Callable[[Any, int, str], dict[str, Any]]
+MINUTE_US = 60_000_000
+
+
+def test_a_hold_is_bought_out_of_the_wallet(shop: Any) -> None:
+    lead = shop.lead(max_buyers=1)
+    shop.top_up("A0003", 20_000)
+    held = shop.hold("A0003", lead).json()
+    assert held["items"][0]["lead_id"] == lead
+    assert held["items"][0]["price_lines"]
+    cart = shop.ask("GET", "/v1/cart").json()
+    assert [one["hold_id"] for one in cart["holds"]] == [held["hold_id"]]
+    assert cart["total_cents"] == held["total_cents"]
+    answer = shop.ask("POST", "/v1/checkout", {"hold_ids": [held["hold_id"]]})
+    order = answer.json()
+    assert answer.status_code == 201
+    assert (order["state"], order["amount_cents"]) == ("paid", held["total_cents"])
+    assert shop.ask("GET", "/v1/cart").json()["holds"] == []
+    wallet = shop.ask("GET", "/v1/wallet").json()
+    assert wallet["balance_cents"] == 20_000 - order["amount_cents"]
+    assert len(wallet["postings"]) == 2
+    assert shop.ask("GET", f"/v1/orders/{order['order_id']}").json() == order
+    found = shop.ask("GET", "/v1/admin/invariants", agent=None).json()
+    assert found["ok"] is True
+    assert found["ledger_total_cents"] == 0
+
+
+def test_a_hold_is_bought_by_card(shop: Any) -> None:
+    held = shop.hold("A0003", shop.lead()).json()
+    body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
+    answer = shop.ask("POST", "/v1/checkout", body)
+    assert answer.status_code == 201
+    assert answer.json()["state"] == "paid"
+    assert answer.json()["pay_with"] == "card"
+
+
+def test_a_card_that_asks_for_authentication_waits(shop: Any) -> None:
+    held = shop.hold("A0003", shop.lead()).json()
+    body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_authenticationRequired"}
+    answer = shop.ask("POST", "/v1/checkout", body)
+    assert answer.status_code == 202
+    assert answer.json()["state"] == "requires_action"
+    assert answer.json()["client_secret"]
+
+
+def test_a_declined_card_is_402_and_sells_nothing(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    held = shop.hold("A0003", lead).json()
+    body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_chargeDeclined"}
+    refused = is_problem(shop.ask("POST", "/v1/checkout", body), 402, "card-declined")
+    assert refused["decline_code"]
+    assert shop.ask("GET", f"/v1/leads/{lead}").json()["contact"] is None
+
+
+def test_without_credit_nothing_is_sold(shop: Any, is_problem: IsProblem) -> None:
+    held = shop.hold("A0003", shop.lead()).json()
+    refused = is_problem(
+        shop.ask("POST", "/v1/checkout", {"hold_ids": [held["hold_id"]]}),
+        402,
+        "insufficient-credits",
+    )
+    assert refused["missing_cents"] == held["total_cents"]
+
+
+def test_the_second_agent_is_told_who_was_first(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead(max_buyers=1)
+    assert shop.hold("A0003", lead).status_code == 201
+    second = shop.hold("A0006", lead)
+    assert is_problem(second, 409, "lead-already-held")["retry_after"] > 0
+    assert int(second.headers["Retry-After"]) > 0
+    shop.now_us += 25 * 60 * MINUTE_US
+    assert shop.hold("A0006", lead).status_code == 201, "the first hold has expired"
+
+
+def test_a_hold_of_many_is_all_or_as_many_as_can_be(shop: Any, is_problem: IsProblem) -> None:
+    page = shop.ask("GET", "/v1/leads?limit=100", agent="A0003").json()["items"]
+    first, second = [item["lead_id"] for item in page if item["max_buyers"] == 1][:2]
+    shop.hold("A0006", first)
+    conflict = shop.hold("A0003", first, second)
+    assert len(is_problem(conflict, 409, "bulk-conflict")["items"]) == 1
+    some = shop.hold("A0003", first, second, mode="best_effort").json()
+    assert [item["lead_id"] for item in some["items"]] == [second]
+    assert some["refused"][0]["lead_id"] == first
+
+
+def test_a_released_hold_is_free_for_others(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead(max_buyers=1)
+    hold_id = shop.hold("A0003", lead).json()["hold_id"]
+    is_problem(shop.ask("DELETE", f"/v1/cart/holds/{hold_id}", agent="A0006"), 404, "not-found")
+    answer = shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()
+    assert answer == {"hold_id": hold_id, "released": 1}
+    assert shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()["released"] == 0
+    assert shop.hold("A0006", lead).status_code == 201
+
+
+def test_orders_come_in_pages_and_are_the_agents_own(shop: Any, is_problem: IsProblem) -> None:
+    shop.top_up("A0003", 500_000)
+    page = shop.ask("GET", "/v1/leads?limit=5").json()["items"]
+    made = []
+    for item in page:
+        shop.now_us += MINUTE_US
+        made.append(shop.buy("A0003", item["lead_id"]).json()["order_id"])
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        found = shop.ask("GET", f"/v1/orders?limit=2{cursor}").json()
+        seen += [order["order_id"] for order in found["items"]]
+        if found["next_cursor"] is None:
+            break
+        cursor = f"&cursor={found['next_cursor']}"
+    assert seen == made[::-1]
+    is_problem(shop.ask("GET", f"/v1/orders/{made[0]}", agent="A0006"), 404, "not-found")
+    assert shop.ask("GET", "/v1/orders", agent="A0006").json()["items"] == []
+    is_problem(shop.ask("GET", "/v1/orders?cursor=x"), 422, "invalid-input")
+
+
+WRITES = [
+    ("POST", "/v1/cart/holds", {"lead_ids": ["L00001"]}),
+    ("DELETE", "/v1/cart/holds/hld_1", None),
+    ("POST", "/v1/checkout", {"hold_ids": ["hld_1"]}),
+    ("POST", "/v1/wallet/topups", {"amount_cents": 1000, "payment_method": "pm_card_visa"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_a_write_needs_an_idempotency_key(
+    shop: Any, is_problem: IsProblem, method: str, path: str, body: Any
+) -> None:
+    is_problem(shop.ask(method, path, body, once=None), 400, "idempotency-key-required")
+    is_problem(shop.ask(method, path, body, once=""), 400, "idempotency-key-required")
+    is_problem(shop.ask(method, path, body, once="x" * 256), 422, "invalid-input")
+
+
+def test_the_same_key_has_the_same_answer(shop: Any, is_problem: IsProblem) -> None:
+    topup = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    first = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
+    again = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
+    assert "Idempotent-Replayed" not in first.headers
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 5_000
+    other = {**topup, "amount_cents": 6_000}
+    is_problem(shop.ask("POST", "/v1/wallet/topups", other, once="t"), 422, "idempotency-mismatch")
+    shop.ask("POST", "/v1/wallet/topups", topup, once="t", agent="A0006")
+    assert shop.ask("GET", "/v1/wallet", agent="A0006").json()["balance_cents"] == 5_000
+
+
+def test_a_refusal_is_replayed_as_well(shop: Any, is_problem: IsProblem) -> None:
+    body = {"hold_ids": ["hld_none"]}
+    first = shop.ask("POST", "/v1/checkout", body, once="c")
+    is_problem(first, 404, "not-found")
+    again = shop.ask("POST", "/v1/checkout", body, once="c")
+    assert is_problem(again, 404, "not-found") == first.json()
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+def test_a_running_request_is_not_run_twice(shop: Any, is_problem: IsProblem) -> None:
+    body = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    sent = json.dumps(body).encode()
+    digest = hashlib.sha256(b"POST /v1/wallet/topups\n" + sent).hexdigest()
+    idempotency.begin(shop.state.commerce, "A0003", "t", digest, shop.now_us)
+    headers = {
+        "Authorization": f"Bearer {shop.key('A0003')}",
+        "Idempotency-Key": "t",
+        "Content-Type": "application/json",
+    }
+    answer = shop.client.post("/v1/wallet/topups", content=sent, headers=headers)
+    is_problem(answer, 409, "idempotency-in-progress")
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_a_fault_of_ours_may_be_tried_again(
+    shop: Any, is_problem: IsProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead, place = shop.lead(), holds.place
+
+    def broken(*_args: Any, **_more: Any) -> Any:
+        raise ZeroDivisionError("a secret of the database")
+
+    monkeypatch.setattr(holds, "place", broken)
+    body = {"lead_ids": [lead]}
+    answer = shop.ask("POST", "/v1/cart/holds", body, once="h")
+    is_problem(answer, 500, "internal-error")
+    assert "secret" not in answer.text
+    monkeypatch.setattr(holds, "place", place)
+    assert shop.ask("POST", "/v1/cart/holds", body, once="h").status_code == 201
+
+
+def test_a_webhook_needs_its_signature(shop: Any, is_problem: IsProblem) -> None:
+    event = json.dumps(
+        {
+            "id": "evt_1",
+            "object": "event",
+            "type": "payment_intent.succeeded",
+            "data": {"object": {"object": "payment_intent", "id": "pi_none"}},
+        }
+    )
+
+    def send(body: str, signature: str | None) -> Any:
+        headers = {"Stripe-Signature": signature} if signature else {}
+        return shop.client.post("/v1/stripe/webhook", content=body, headers=headers)
+
+    shop.now_us = time.time_ns() // 1000
+    at = str(shop.now_us // 1_000_000)
+    secret = shop.state.payments.standin.webhook_secret
+    sign = hmac.new(secret.encode(), f"{at}.{event}".encode(), hashlib.sha256).hexdigest()
+    is_problem(send(event, None), 400, "webhook-signature")
+    is_problem(send(event, f"t={at},v1={'0' * 64}"), 400, "webhook-signature")
+    is_problem(send(event + " ", f"t={at},v1={sign}"), 400, "webhook-signature")
+    assert send(event, f"t={at},v1={sign}").json() == {"outcome": "ignored"}
+
+
+def test_an_operator_cannot_buy(shop: Any, is_problem: IsProblem) -> None:
+    is_problem(shop.ask("GET", "/v1/cart", agent=None), 403, "access-denied")
+    body = {"lead_ids": [shop.lead()]}
+    is_problem(shop.ask("POST", "/v1/cart/holds", body, agent=None), 403, "access-denied")

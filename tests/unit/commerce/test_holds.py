@@ -1,0 +1,241 @@
+"""Holds: who gets a slot, for how long, and what a refusal tells."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import event, select
+
+from aiqleads.commerce import availability, slots
+from aiqleads.commerce.holds import cart, place, release
+from aiqleads.domain import ENTITLEMENTS, Tier
+from aiqleads.errors import AIQLeadsError, InvalidInput, Refused, UnknownName
+from aiqleads.store.tables import hold_item, lead_slot
+
+
+def refused(call) -> Refused:
+    with pytest.raises(Refused) as caught:
+        call()
+    return caught.value
+
+
+def test_a_hold_keeps_the_lead_and_its_price(shop) -> None:
+    shop.add_leads("L1", "L2")
+    held = shop.hold("A1", "L2", "L1", cents=4_200)
+    assert [item.lead_id for item in held.items] == ["L1", "L2"]
+    assert held.total_cents == 8_400
+    assert held.expires_us - shop.now == ENTITLEMENTS[Tier.PRO].hold_minutes * 60_000_000
+    kept = cart(shop.engine, "A1", shop.now)
+    assert kept.holds == (held,)
+    assert kept.total_cents == 8_400
+    assert kept.holds[0].items[0].price_lines[0]["name"] == "base"
+    assert cart(shop.engine, "A2", shop.now).holds == ()
+
+
+def test_a_held_lead_is_refused_with_the_seconds_to_wait(shop) -> None:
+    shop.add_leads("L1")
+    shop.hold("A1", "L1")
+    shop.later(10)
+    no = refused(lambda: shop.hold("A2", "L1"))
+    assert (no.kind, no.status, no.extra["retry_after"]) == ("lead-already-held", 409, 50 * 60)
+    mine = refused(lambda: shop.hold("A1", "L1"))
+    assert mine.kind == "lead-already-held"
+    assert mine.extra["yours"]
+
+
+def test_a_lead_has_as_many_places_as_buyers(shop) -> None:
+    shop.add_leads("L1", buyers=2)
+    shop.add_agent("A3")
+    assert shop.hold("A1", "L1").items[0].slot == 1
+    assert shop.hold("A2", "L1").items[0].slot == 2
+    assert refused(lambda: shop.hold("A3", "L1")).kind == "lead-already-held"
+    shop.assert_sound()
+
+
+def test_slots_are_made_once(shop) -> None:
+    assert slots.ensure(shop.engine, [("L1", 2), ("L2", 1)]) == 2
+    assert slots.ensure(shop.engine, [("L1", 3), ("L3", 1)]) == 1
+    assert availability.slots_left(shop.engine, ["L1", "L2", "L9"], shop.now) == {"L1": 2, "L2": 1}
+    with pytest.raises(InvalidInput, match="max_buyers"):
+        slots.ensure(shop.engine, [("L4", 0)])
+
+
+def test_expiry_needs_no_sweeper_and_the_token_rises(shop) -> None:
+    shop.add_leads("L1")
+    first = shop.hold("A1", "L1")
+    shop.now = first.expires_us - 1
+    assert refused(lambda: shop.hold("A2", "L1")).extra["retry_after"] == 1
+    assert availability.unavailable(shop.engine, None, shop.now, "A2") == {"L1"}
+    shop.now = first.expires_us
+    assert cart(shop.engine, "A1", shop.now).holds == ()
+    assert availability.unavailable(shop.engine, ["L1"], shop.now, "A2") == set()
+    second = shop.hold("A2", "L1")
+    assert second.items[0].token == first.items[0].token + 1
+    with shop.engine.connect() as connection:
+        ended = connection.execute(
+            select(hold_item.c.ended_how, hold_item.c.ended_us).where(
+                hold_item.c.hold_id == first.hold_id
+            )
+        ).one()
+    assert tuple(ended) == ("expired", first.expires_us)
+    shop.assert_sound()
+
+
+def test_an_own_expired_row_is_taken_before_a_free_slot(shop) -> None:
+    shop.add_leads("L1", buyers=2)
+    shop.hold("A2", "L1")
+    shop.hold("A1", "L1")
+    shop.later(61)
+    assert shop.hold("A1", "L1").items[0].slot == 2  # slot 1 is as free, but not its own
+    shop.assert_sound()
+
+
+def test_a_release_frees_the_slot_at_once(shop) -> None:
+    shop.add_leads("L1", "L2")
+    held = shop.hold("A1", "L1", "L2")
+    assert release(shop.engine, "A1", held.hold_id, shop.now, lead_id="L1") == 1
+    assert [i.lead_id for h in cart(shop.engine, "A1", shop.now).holds for i in h.items] == ["L2"]
+    assert shop.hold("A2", "L1")
+    assert release(shop.engine, "A1", held.hold_id, shop.now) == 1
+    assert release(shop.engine, "A1", held.hold_id, shop.now) == 0
+    assert release(shop.engine, "A1", held.hold_id, shop.now, lead_id="L1") == 0
+    shop.assert_sound()
+
+
+def test_only_its_holder_releases_a_hold(shop) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    with pytest.raises(UnknownName):
+        release(shop.engine, "A2", held.hold_id, shop.now)
+    with pytest.raises(UnknownName):
+        release(shop.engine, "A1", held.hold_id, shop.now, lead_id="L7")
+    with pytest.raises(UnknownName):
+        release(shop.engine, "A1", "hld_none", shop.now)
+
+
+def test_a_clock_that_is_behind_does_not_make_grants_overlap(shop) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    shop.later(5)
+    release(shop.engine, "A1", held.hold_id, shop.now)
+    released_at = shop.now
+    shop.later(-2)  # another worker, whose request waited for the lock
+    assert shop.hold("A2", "L1").items[0].granted_us == released_at
+    shop.assert_sound()
+
+
+def test_all_or_nothing_holds_nothing_on_a_conflict(shop) -> None:
+    shop.add_leads("L1", "L2", "L3")
+    shop.hold("A2", "L2")
+    no = refused(lambda: shop.hold("A1", "L1", "L2", "L9"))
+    assert no.kind == "bulk-conflict"
+    assert [(i["lead_id"], i["kind"]) for i in no.extra["items"]] == [
+        ("L2", "lead-already-held"),
+        ("L9", "not-found"),
+    ]
+    assert cart(shop.engine, "A1", shop.now).holds == ()
+    shop.assert_sound()
+
+
+def test_best_effort_holds_what_it_can(shop) -> None:
+    shop.add_leads("L1", "L2", "L3")
+    shop.hold("A2", "L2")
+    held = shop.hold("A1", "L1", "L2", "L3", mode="best_effort")
+    assert [item.lead_id for item in held.items] == ["L1", "L3"]
+    assert [(r["lead_id"], r["kind"]) for r in held.refused] == [("L2", "lead-already-held")]
+    no = refused(lambda: shop.hold("A1", "L2", "L1", mode="best_effort"))
+    assert no.kind == "bulk-conflict"
+    assert refused(lambda: shop.hold("A1", "L2", mode="best_effort")).kind == "lead-already-held"
+
+
+def test_the_tier_limits_live_holds_and_the_refusal_says_what_fits(shop) -> None:
+    shop.add_agent("B", tier="basic")
+    leads = [f"L{i:02}" for i in range(14)]
+    shop.add_leads(*leads)
+    shop.hold("B", *leads[:4])
+    shop.later(1)
+    shop.hold("B", *leads[4:8])
+    no = refused(lambda: shop.hold("B", *leads[8:12]))
+    assert (no.kind, no.status) == ("hold-limit-reached", 403)
+    assert {k: no.extra[k] for k in ("limit", "value", "used", "fits", "retry_after")} == {
+        "limit": "live_holds",
+        "value": 10,
+        "used": 8,
+        "fits": 2,
+        "retry_after": 14 * 60,
+    }
+    part = shop.hold("B", *leads[8:12], mode="best_effort")
+    assert len(part.items) == 2
+    assert {r["kind"] for r in part.refused} == {"hold-limit-reached"}
+    assert refused(lambda: shop.hold("B", "L13", mode="best_effort")).kind == "hold-limit-reached"
+    shop.assert_sound()
+    shop.later(14)  # the first four have expired
+    assert len(shop.hold("B", *leads[:2]).items) == 2
+
+
+def test_the_tier_limits_leads_per_call(shop) -> None:
+    shop.add_agent("B", tier="basic")
+    leads = [f"L{i}" for i in range(6)]
+    shop.add_leads(*leads)
+    no = refused(lambda: shop.hold("B", *leads))
+    assert (no.extra["limit"], no.extra["fits"]) == ("bulk", 5)
+
+
+def test_the_same_key_is_the_same_hold(shop) -> None:
+    shop.add_leads("L1")
+    lines = [shop.line("L1")]
+    first = place(shop.engine, "A1", lines, "all_or_nothing", shop.now, key="k")
+    shop.later(1)
+    assert place(shop.engine, "A1", lines, "all_or_nothing", shop.now, key="k") == first
+    assert (
+        refused(lambda: place(shop.engine, "A2", lines, "all_or_nothing", shop.now, key="k")).kind
+        == "lead-already-held"
+    )
+
+
+@pytest.mark.parametrize(
+    ("leads", "mode", "cents"),
+    [([], "all_or_nothing", 1), (["L1", "L1"], "all_or_nothing", 1), (["L1"], "some", 1),
+     (["L1"], "all_or_nothing", 0)],
+)  # fmt: skip
+def test_an_unusable_request_is_refused(shop, leads: list[str], mode: str, cents: int) -> None:
+    shop.add_leads("L1")
+    with pytest.raises(InvalidInput):
+        shop.hold("A1", *leads, mode=mode, cents=cents)
+
+
+def test_strangers_and_unknown_leads(shop) -> None:
+    shop.add_leads("L1")
+    with pytest.raises(UnknownName, match="no agent"):
+        shop.hold("Z9", "L1")
+    with pytest.raises(UnknownName, match="no lead"):
+        shop.hold("A1", "L404")
+
+
+def test_a_closed_lead_is_sold_to_nobody(shop) -> None:
+    shop.add_leads("L1")
+    with shop.engine.begin() as connection:
+        connection.execute(lead_slot.update().values(state="closed"))
+    assert refused(lambda: shop.hold("A1", "L1")).kind == "lead-sold"
+    assert availability.unavailable(shop.engine, None, shop.now) == {"L1"}
+
+
+def test_availability_leaves_out_what_the_agent_has(shop) -> None:
+    shop.add_leads("L1", "L2", buyers=3)
+    shop.hold("A1", "L1")
+    assert availability.unavailable(shop.engine, ["L1", "L2"], shop.now, "A1") == {"L1"}
+    assert availability.unavailable(shop.engine, ["L2"], shop.now, "A1") == set()
+    assert availability.unavailable(shop.engine, None, shop.now, "A2") == set()
+
+
+def test_a_busy_database_is_a_503(shop) -> None:
+    shop.add_leads("L1")
+
+    @event.listens_for(shop.engine, "checkout")
+    def _impatient(connection, _record, _proxy) -> None:
+        connection.execute("pragma busy_timeout=20")
+
+    with shop.engine.begin(), pytest.raises(AIQLeadsError) as caught:
+        shop.hold("A1", "L1")
+    assert (caught.value.kind, caught.value.status) == ("busy", 503)
+    assert caught.value.extra["retry_after"] == 1
+    assert shop.hold("A1", "L1")

@@ -1,0 +1,286 @@
+"""Bad lines, webhooks and the sweep: each payment comes to one right end."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from aiqleads.commerce import orders
+from aiqleads.commerce.checkout import pay_by_card
+from aiqleads.commerce.payments import Payments, client_for, open_payments
+from aiqleads.commerce.reconcile import drive, receive_webhook, sweep
+from aiqleads.commerce.stripe_standin import sign
+from aiqleads.commerce.wallet import balance, topup
+from aiqleads.errors import InvalidInput, NotReady, Refused
+from aiqleads.settings import Settings
+
+
+def pay(shop, hold, method: str = "pm_card_visa", key: str | None = "k"):
+    return pay_by_card(
+        shop.engine, shop.payments, hold.agent_id, [hold.hold_id], method, shop.now, key=key
+    )
+
+
+def refused(call) -> Refused:
+    with pytest.raises(Refused) as caught:
+        call()
+    return caught.value
+
+
+@pytest.mark.parametrize("fault", ["lost before", "lost after", "429"])
+@pytest.mark.parametrize("at", range(4))
+def test_one_fault_anywhere_is_not_even_noticed(shop, line, fault: str, at: int) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["none"] * at + [fault]
+    assert pay(shop, held).state == "paid"
+    assert len(shop.standin.intents()) == 1
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize("fault", ["lost before", "lost after", "429"])
+@pytest.mark.parametrize("at", range(4))
+def test_a_dead_line_is_told_and_healed_by_the_sweep(shop, line, fault: str, at: int) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["none"] * at + [fault] * 20
+    try:
+        told = pay(shop, held).state
+    except Refused as unknown:
+        told = (unknown.kind, unknown.status, "order_id" in unknown.extra)
+    stored = orders.listing(shop.engine, "A1")[0].state
+    assert (told, stored) in [
+        ("committed", "committed"),
+        (("payment-outcome-unknown", 202, True), "pending"),
+    ]
+    assert sweep(shop.engine, shop.payments, shop.now).waiting == 1
+    line.faults = []
+    assert sweep(shop.engine, shop.payments, shop.now).waiting == 0
+    assert orders.listing(shop.engine, "A1")[0].state == "paid"
+    assert len(shop.standin.intents()) == 1
+    shop.assert_sound()
+
+
+def test_a_saved_500_that_was_executed_is_found_in_the_list(shop, line) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["500 saved"]
+    assert pay(shop, held).state == "paid"
+    assert len(shop.standin.intents()) == 1
+    shop.assert_sound()
+
+
+def test_a_saved_500_that_was_not_executed_expires(shop, line) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["500 saved, not executed"]
+    assert refused(lambda: pay(shop, held)).kind == "payment-outcome-unknown"
+    assert sweep(shop.engine, shop.payments, shop.now).waiting == 1
+    shop.later(60)
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    assert refused(lambda: pay(shop, held)).kind == "hold-expired"
+    assert shop.standin.intents() == []
+    shop.assert_sound()
+
+
+def test_a_payment_made_unseen_is_voided_after_the_deadline(shop, line) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["lost after"] * 3 + ["lost before"] * 10
+    assert refused(lambda: pay(shop, held)).kind == "payment-outcome-unknown"
+    line.faults = []
+    shop.later(60)
+    swept = sweep(shop.engine, shop.payments, shop.now)
+    assert (swept.adopted, swept.healed) == (1, 1)
+    assert [i["status"] for i in shop.standin.intents()] == ["canceled"]
+    assert orders.listing(shop.engine, "A1")[0].state == "canceled"
+    shop.assert_sound()
+
+
+def test_a_stray_reservation_is_cancelled(shop) -> None:
+    shop.add_leads("L1")
+    order = pay(shop, shop.hold("A1", "L1"))
+    attempt = shop.standin.intents()[0]["metadata"]["attempt"]
+    shop.payments.pay(
+        key="other",
+        amount_cents=5_000,
+        currency="USD",
+        payment_method="pm_card_visa",
+        attempt_id=attempt,
+        order_id=order.order_id,
+        capture=False,
+    )
+    shop.payments.pay(
+        key="foreign",
+        amount_cents=5_000,
+        currency="USD",
+        payment_method="pm_card_visa",
+        attempt_id="somebody_elses",
+        order_id=None,
+        capture=False,
+    )
+    assert sweep(shop.engine, shop.payments, shop.now).strays == 1
+    assert [i["status"] for i in shop.standin.intents()] == [
+        "succeeded",
+        "canceled",
+        "requires_capture",
+    ]
+    shop.assert_sound()
+
+
+def test_a_sweep_tells_what_it_drives_and_survives_a_dead_line(shop, line) -> None:
+    shop.add_leads("L1")
+    pay(shop, shop.hold("A1", "L1"), "pm_card_authenticationRequired")
+    told: list[str] = []
+    line.faults = ["lost before"] * 20
+    assert sweep(shop.engine, shop.payments, shop.now, progress=told.append).waiting == 1
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("fault", ["lost before", "lost after", "429", "500 saved"])
+def test_a_topup_on_a_bad_line_is_credited_once(shop, line, fault: str) -> None:
+    line.faults = [fault] * 20 if fault != "500 saved" else [fault]
+    with contextlib.suppress(Refused):
+        topup(shop.engine, shop.payments, "A1", 5_000, "pm_card_visa", shop.now, key="k")
+    line.faults = []
+    sweep(shop.engine, shop.payments, shop.now)
+    sweep(shop.engine, shop.payments, shop.now)
+    assert balance(shop.engine, "A1") == 5_000
+    shop.assert_sound()
+
+
+def test_a_cancel_whose_answer_is_lost_is_looked_up(shop, line) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    # declined, looked at, looked at again, then the cancel
+    line.faults = ["none", "none", "none", "none", *["lost after"] * 3]
+    assert refused(lambda: pay(shop, held, "pm_card_chargeDeclined")).kind == "card-declined"
+    assert [i["status"] for i in shop.standin.intents()] == ["canceled"]
+    shop.assert_sound()
+
+
+# --- webhooks ----------------------------------------------------------------------
+
+
+def test_a_webhook_finishes_an_order_and_may_come_again(shop) -> None:
+    shop.add_leads("L1")
+    order = pay(shop, shop.hold("A1", "L1"), "pm_card_authenticationRequired")
+    shop.standin.authenticate(shop.standin.intents()[0]["id"], succeed=True)
+    body, signature = shop.standin.webhook(shop.standin.events()[-1])
+    for _ in range(2):
+        answer = receive_webhook(shop.engine, shop.payments, body, signature, shop.now)
+        assert answer == "driven"
+    assert orders.get(shop.engine, "A1", order.order_id).state == "paid"
+    shop.assert_sound()
+
+
+def test_a_lying_payload_moves_nothing(shop) -> None:
+    shop.add_leads("L1")
+    order = pay(shop, shop.hold("A1", "L1"), "pm_card_authenticationRequired")
+    event = shop.standin.events()[-1]
+    event["type"], event["data"]["object"]["status"] = "payment_intent.succeeded", "succeeded"
+    body, signature = shop.standin.webhook(event)
+    assert receive_webhook(shop.engine, shop.payments, body, signature, shop.now) == "driven"
+    assert orders.get(shop.engine, "A1", order.order_id).state == "requires_action"
+
+
+@pytest.mark.parametrize(
+    ("shift", "holds"), [(0, True), (-299, True), (299, True), (-302, False), (302, False)]
+)
+def test_a_signature_is_good_for_five_minutes_either_way(shop, shift: int, holds: bool) -> None:
+    body = (
+        b'{"id": "evt_1", "type": "customer.created", "data": {"object": {"object": "customer"}}}'
+    )
+    signature = sign(body, shop.standin.webhook_secret, shop.now // 1_000_000 + shift)
+    if holds:
+        answer = receive_webhook(shop.engine, shop.payments, body, signature, shop.now)
+        assert answer == "ignored"
+    else:
+        no = refused(lambda: receive_webhook(shop.engine, shop.payments, body, signature, shop.now))
+        assert (no.kind, no.status) == ("webhook-signature", 400)
+
+
+@pytest.mark.parametrize("signature", [None, "", "t=1", "nonsense", "t=x,v1=y", "t=5,v1=00"])
+def test_a_forged_webhook_is_refused(shop, signature: str | None) -> None:
+    for body in (b"{}", b"\xff\xfe"):
+        no = refused(
+            lambda b=body: receive_webhook(shop.engine, shop.payments, b, signature, shop.now)
+        )
+        assert no.status == 400
+
+
+def test_a_changed_body_is_refused(shop) -> None:
+    shop.fill_wallet("A1", 1_000)
+    body, signature = shop.standin.webhook(shop.standin.events()[-1])
+    changed = body.replace(b"succeeded", b"succeedeD")
+    assert (
+        refused(
+            lambda: receive_webhook(shop.engine, shop.payments, changed, signature, shop.now)
+        ).status
+        == 400
+    )
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b"{}", b'{"data": {"object": 3}}'])
+def test_a_signed_body_that_is_no_event_is_bad_input(shop, body: bytes) -> None:
+    signature = sign(body, shop.standin.webhook_secret, shop.now // 1_000_000)
+    with pytest.raises(InvalidInput):
+        receive_webhook(shop.engine, shop.payments, body, signature, shop.now)
+
+
+def test_webhooks_of_unknown_payments_are_ignored(shop, line) -> None:
+    shop.payments.pay(
+        key="foreign",
+        amount_cents=5_000,
+        currency="USD",
+        payment_method="pm_card_visa",
+        attempt_id="somebody_elses",
+        order_id=None,
+        capture=True,
+    )
+    event = shop.standin.events()[-1]
+    body, signature = shop.standin.webhook(event)
+    assert receive_webhook(shop.engine, shop.payments, body, signature, shop.now) == "ignored"
+    event["data"]["object"]["id"] = "pi_unknown"
+    body, signature = shop.standin.webhook(event)
+    assert receive_webhook(shop.engine, shop.payments, body, signature, shop.now) == "ignored"
+    line.faults = ["lost before"] * 9
+    assert receive_webhook(shop.engine, shop.payments, body, signature, shop.now) == "waiting"
+
+
+# --- the door ----------------------------------------------------------------------
+
+
+def test_settings_choose_the_door(home: Settings) -> None:
+    assert open_payments(home).standin is not None
+    live = open_payments(
+        Settings(
+            home=home.home, stripe_secret_key="sk_test_1", stripe_api_base="http://127.0.0.1:9"
+        )
+    )
+    assert live.standin is None
+    with pytest.raises(NotReady, match="SECRET_KEY"):
+        open_payments(Settings(home=home.home, stripe_api_base="http://127.0.0.1:9"))
+    with pytest.raises(NotReady, match="WEBHOOK_SECRET"):
+        live.verify(b"{}", "t=1,v1=0", 1.0)
+
+
+def test_a_refused_key_is_no_decision_about_the_payment(shop) -> None:
+    from aiqleads.commerce.payments import InProcess
+
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    good = shop.payments
+    shop.payments = Payments(client_for("sk_live_wrong", http_client=InProcess(shop.standin)), None)
+    assert refused(lambda: pay(shop, held)).kind == "payment-outcome-unknown"
+    shop.payments = good
+    assert pay(shop, held).state == "paid"
+
+
+def test_driving_a_finished_or_wallet_order_does_nothing(shop) -> None:
+    shop.add_leads("L1")
+    order = pay(shop, shop.hold("A1", "L1"))
+    events = len(shop.standin.events())
+    assert drive(shop.engine, shop.payments, order.order_id, shop.now).state == "paid"
+    assert len(shop.standin.events()) == events
