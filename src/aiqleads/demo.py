@@ -49,9 +49,16 @@ class DemoReport:
     )
 
 
-def run_demo(settings: Settings, market: str = MARKET) -> DemoReport:
-    """Runs every stage, serves the packaged champion, buys two leads, checks drift, draws maps."""
-    started = time.monotonic()
+def run_demo(
+    settings: Settings,
+    market: str = MARKET,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+) -> DemoReport:
+    """Runs every stage, serves the packaged champion, buys two leads, checks drift, draws maps.
+
+    parameters: stage -> parameters other than the stage's own defaults.
+    """
+    started, given = time.monotonic(), parameters or {}
     runs: dict[str, Run] = {}
     seconds: dict[str, float] = {}
     names = [*STAGES_BEFORE_SERVING, "serve and shop", *STAGES_AFTER_SERVING]
@@ -67,7 +74,7 @@ def run_demo(settings: Settings, market: str = MARKET) -> DemoReport:
                 runs[name] = run_stage(
                     settings,
                     stage_named(name),
-                    {"market": market, **_window(name, shopping)},
+                    {"market": market, **given.get(name, {}), **_window(name, shopping)},
                     progress=False,
                 )
             seconds[name] = round(time.monotonic() - since, 1)
@@ -165,8 +172,8 @@ def _counts(leads: Mapping[str, Any]) -> str:
 
 def _verdict(drift: Mapping[str, Any]) -> str:
     if drift.get("skipped"):
-        return f"not judged: {drift.get('reason', '')}"
-    return f"{'ALERT' if drift.get('alert') else 'no alert'}: {drift.get('reason', '')}"
+        return f"not judged: {drift['reason']}"
+    return f"{'ALERT' if drift['alert'] else 'no alert'}: {'; '.join(drift['reasons'])}"
 
 
 def _rankers(report: DemoReport) -> Table:

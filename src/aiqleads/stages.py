@@ -126,7 +126,7 @@ STAGES: tuple[Stage, ...] = (
         "rankers against baselines on the held-out window; the gate",
         after=("train_ranker",),
         reads=(_FEATURES,),
-        writes=("mlruns/mlflow.db",),
+        writes=("mlruns/mlflow.db", "reports/comparisons/{market}.json"),
     ),
     Stage(
         "publish",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from aiqleads.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

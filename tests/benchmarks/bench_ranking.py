@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from scipy import stats
 
 from aiqleads.features.build import build_training_frame
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--seeds", default="1,2,3,4,5")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     work = given.work or Settings().reports / "bench" / "ranking"
     work /= f"{PRESET}-{AGENTS}-{source_digest()[:12]}"
     cells = [cell(work, int(seed), given.threads) for seed in given.seeds.split(",")]

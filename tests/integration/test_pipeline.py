@@ -10,10 +10,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
 from aiqleads.errors import InvalidInput, NotReady, UnknownName
 from aiqleads.pipeline import Stage, StageFailed, latest, run_stage
 from aiqleads.settings import Settings
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 COUNT = """
 from pathlib import Path
@@ -22,7 +23,9 @@ out = Path(home) / "data" / "out.txt"
 out.write_text(str(int(out.read_text()) + 1) if out.is_file() else "1")
 record(runs=int(out.read_text()), doubled=number * 2, alert=alert)
 """
-STAGE = Stage("count", "90_count", "counts its runs", reads=("data/in.txt",), writes=("data/out.txt",))
+STAGE = Stage(
+    "count", "90_count", "counts its runs", reads=("data/in.txt",), writes=("data/out.txt",)
+)
 
 
 def write_notebook(settings: Settings, code: str, *, tagged: bool = True) -> None:
@@ -30,7 +33,11 @@ def write_notebook(settings: Settings, code: str, *, tagged: bool = True) -> Non
     if tagged:
         parameters.metadata["tags"] = ["parameters"]
     book = new_notebook(cells=[new_markdown_cell("# Count"), parameters, new_code_cell(code)])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     path = settings.home / "notebooks" / "90_count.ipynb"
     path.parent.mkdir(exist_ok=True)
     nbformat.write(book, path)
@@ -119,7 +126,10 @@ def test_what_a_cell_refuses_is_the_callers_to_mend(counting: Settings) -> None:
 
 
 def test_the_same_stage_does_not_run_twice_at_a_time(counting: Settings, tmp_path: Path) -> None:
-    ready, code = tmp_path / "ready", "import sys, pathlib, time; from aiqleads.pipeline import _alone"
+    ready, code = (
+        tmp_path / "ready",
+        "import sys, pathlib, time; from aiqleads.pipeline import _alone",
+    )
     holder = subprocess.Popen(
         [
             sys.executable,

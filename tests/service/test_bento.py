@@ -37,7 +37,8 @@ def test_the_environment_has_neither_mlflow_nor_the_repository(
         code = f"import importlib.util as u; raise SystemExit(u.find_spec('{name}') is not None)"
         assert subprocess.run([fresh_python, "-c", code], cwd=tmp_path, check=False).returncode == 0
     for worker in live.process.children(recursive=True):
-        assert "main" not in Path(worker.cwd()).parts[:3]
+        assert not Path(worker.cwd()).is_relative_to(Path(__file__).parents[2])
+        assert not any(str(Path(__file__).parents[2]) in one for one in worker.cmdline()[1:])
 
 
 def test_a_thousand_scores_are_bit_identical(live: Any, serving_world: dict[str, Any]) -> None:

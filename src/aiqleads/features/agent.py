@@ -54,8 +54,6 @@ _VALUES = (
     "price",
     "price_squared",
     "seller",
-    "sized",
-    "size",
     "quality",
 )
 
@@ -86,7 +84,6 @@ def _weighed(tables: Tables) -> ir.Table:
         "utm_y_m",
         "quality",
         log_price=log_positive(leads.ask_price_cents / 100.0),
-        log_size=log_positive(leads.living_area_sqft),
         sells=(leads.intent == "sell").cast("float64"),
     )
     home = agents.select("agent_id", "home_x_m", "home_y_m", mid=_band_mid(agents))
@@ -99,7 +96,6 @@ def _weighed(tables: Tables) -> ir.Table:
         dx=_whole(done.utm_x_m - done.home_x_m),
         dy=_whole(done.utm_y_m - done.home_y_m),
         dp=_whole((done.log_price - done.mid) * _LOG_STEP),
-        size=_whole(done.log_size * _LOG_STEP),
         quality=_whole(done.quality * _LOG_STEP),
     )
     far = done.dx * done.dx + done.dy * done.dy
@@ -119,8 +115,6 @@ def _weighed(tables: Tables) -> ir.Table:
         price=done.weight * done.dp,
         price_squared=done.weight * done.dp * done.dp,
         seller=done.weight * done.sells,
-        sized=done.log_size.notnull().ifelse(done.weight, 0.0),
-        size=done.weight * done.size,
         quality=done.weight * done.quality,
     )
 
@@ -136,11 +130,6 @@ def _band_mid(agents: ir.Table) -> ir.FloatingValue:
 
 def _engaged(line: Timeline, value: str) -> ir.FloatingValue:
     return line.total(value, *_ENGAGED, days=90)
-
-
-def agent_requests_30d(line: Timeline) -> ir.FloatingValue:
-    """Rankings asked for in 30 days."""
-    return line.count("request", days=30)
 
 
 def agent_shown_30d(line: Timeline) -> ir.FloatingValue:
@@ -174,7 +163,6 @@ def agent_engagement_90d(line: Timeline) -> ir.FloatingValue:
 
 
 COUNTED = (
-    agent_requests_30d,
     agent_shown_30d,
     agent_views_30d,
     agent_views_90d,
@@ -338,19 +326,9 @@ def engaged_sell_share(row: ir.Table) -> ir.FloatingValue:
     return (row.seller + 0.5 * _PRIOR_WEIGHT) / _evidence(row)
 
 
-def engaged_log_size(row: ir.Table) -> ir.FloatingValue:
-    """Mean log living area engaged with; missing before the first."""
-    return row["size"] / row.sized.nullif(0.0) / _LOG_STEP
-
-
 def engaged_quality(row: ir.Table) -> ir.FloatingValue:
     """Mean quality engaged with; missing before the first."""
     return row.quality / row.agent_engagement_90d.nullif(0.0) / _LOG_STEP
-
-
-def tier_code(row: ir.Table) -> ir.FloatingValue:
-    """Ordinal of the tier."""
-    return agent_tier(row)
 
 
 INGREDIENTS = (
@@ -366,7 +344,5 @@ INGREDIENTS = (
     band_low_log,
     band_high_log,
     engaged_sell_share,
-    engaged_log_size,
     engaged_quality,
-    tier_code,
 )

@@ -18,7 +18,6 @@ WINDOWS = {
     "view": (EVER, 1, 7),
     "viewer": (EVER,),
     "hold": (EVER, 7),
-    "release": (7,),
     "purchase": (EVER,),
     "submission": (EVER,),
 }
@@ -90,11 +89,6 @@ def lead_holds_7d(line: Timeline) -> ir.FloatingValue:
     return line.count("hold", days=7)
 
 
-def lead_releases_7d(line: Timeline) -> ir.FloatingValue:
-    """Holds given back in 7 days."""
-    return line.count("release", days=7)
-
-
 def lead_purchases(line: Timeline) -> ir.FloatingValue:
     """Purchases so far; a returned one stays counted, its place is not offered again."""
     return line.count("purchase")
@@ -118,7 +112,6 @@ COUNTED = (
     lead_views_7d,
     lead_viewers,
     lead_holds_7d,
-    lead_releases_7d,
     lead_purchases,
     hours_since_viewed,
     hours_since_held,

@@ -86,7 +86,6 @@ def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
         x_m=rows.utm_x_m,
         y_m=rows.utm_y_m,
         ask_log=rows.log_ask_price,
-        size_log=rows.log_living_area,
         seller=rows.is_seller,
         grade=rows.quality,
     )

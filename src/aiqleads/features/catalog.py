@@ -115,18 +115,6 @@ _BEHAVIOR = _of(
             "Holds placed on it in 7 days.",
             "how often it was put on hold this week",
         ),
-        (
-            "lead_releases_7d",
-            "holds",
-            "Holds on it given back in 7 days.",
-            "how often a hold on it was given back",
-        ),
-        (
-            "lead_purchases",
-            "purchases",
-            "Purchases of it so far.",
-            "how many agents have bought it",
-        ),
         ("lead_places_left", "agents", "Agents who may still buy it.", "how many places are left"),
         (
             "hours_since_viewed",
@@ -191,7 +179,7 @@ _MARKET = _of(
         (
             "area_price_trend",
             "ln ratio",
-            "Median sale price of 90 days against that of 365.",
+            "Median sale price of 90 days against that of 365, drawn to the market's own change.",
             "the price trend in the area",
         ),
         (
@@ -266,15 +254,6 @@ _AGENT = _of(
     "agent,as_of",
     [
         ("agent_tier", "0, 1, 2", "Tier: basic, pro, enterprise.", ""),
-        ("agent_requests_30d", "requests", "Rankings asked for in 30 days.", ""),
-        ("agent_views_30d", "openings", "Leads opened in 30 days.", ""),
-        ("agent_purchases_90d", "purchases", "Leads bought in 90 days.", ""),
-        (
-            "agent_spend_this_month",
-            "currency",
-            "Fees paid since the calendar month (UTC) began.",
-            "",
-        ),
         ("agent_hours_since_active", "hours", "Time since the newest request or interaction.", ""),
         (
             "agent_engagement_90d",
@@ -375,22 +354,10 @@ _CROSS = _of(
             "whether you engage with sellers or buyers",
         ),
         (
-            "size_vs_engaged",
-            "ln ratio",
-            "Living area against that of the leads engaged with.",
-            "its size against those you engaged with",
-        ),
-        (
             "quality_vs_engaged",
             "0 to 1",
             "Quality against that of the leads engaged with.",
             "its quality against those you engaged with",
-        ),
-        (
-            "tier_times_quality",
-            "1 to 3",
-            "Ordinal of the tier (1 to 3) times quality.",
-            "its quality score",
         ),
         (
             "shown_to_you",
@@ -424,7 +391,7 @@ CROSS_FEATURES = tuple(feature.name for feature in _CROSS)
 LEAD_FEATURES = FEATURE_NAMES[: -len(AGENT_FEATURES + CROSS_FEATURES)]
 
 #: float64 columns that crosses are made of; never an input of the model themselves
-LEAD_INGREDIENTS = ("x_m", "y_m", "ask_log", "size_log", "seller", "grade")
+LEAD_INGREDIENTS = ("x_m", "y_m", "ask_log", "seller", "grade")
 AGENT_INGREDIENTS = (
     "home_x_m",
     "home_y_m",
@@ -438,9 +405,7 @@ AGENT_INGREDIENTS = (
     "band_low_log",
     "band_high_log",
     "engaged_sell_share",
-    "engaged_log_size",
     "engaged_quality",
-    "tier_code",
 )
 #: what this agent and this lead have been through together; 0 where there is no history
 PAIR_INGREDIENTS = ("own_shown", "own_attention", "own_views", "own_holds")

@@ -92,19 +92,9 @@ def intent_match(agent: Ingredients, lead: Ingredients) -> Any:
     return seller * share + (1.0 - seller) * (1.0 - share)
 
 
-def size_vs_engaged(agent: Ingredients, lead: Ingredients) -> Any:
-    """Log living area less the mean engaged with."""
-    return lead["size_log"] - agent["engaged_log_size"]
-
-
 def quality_vs_engaged(agent: Ingredients, lead: Ingredients) -> Any:
     """Quality less the mean engaged with."""
     return lead["grade"] - agent["engaged_quality"]
-
-
-def tier_times_quality(agent: Ingredients, lead: Ingredients) -> Any:
-    """Ordinal of the tier (1 to 3) times quality."""
-    return (agent["tier_code"] + 1.0) * lead["grade"]
 
 
 def shown_to_you(_agent: Ingredients, lead: Ingredients) -> Any:
@@ -138,9 +128,7 @@ CROSSES: tuple[Cross, ...] = (
     ask_vs_band,
     ask_outside_band,
     intent_match,
-    size_vs_engaged,
     quality_vs_engaged,
-    tier_times_quality,
     shown_to_you,
     passed_over,
     opened_by_you,

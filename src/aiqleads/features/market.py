@@ -163,7 +163,7 @@ def medians(tables: Tables, spine: ir.Table, keys: tuple[str, ...]) -> ir.Table:
 
 
 def _blend(own: ir.FloatingValue, n: ir.FloatingValue, wide: ir.FloatingValue) -> ir.FloatingValue:
-    """An area's median drawn towards the market's as if it had seen `_PRIOR_SALES` of it."""
+    """An area's figure of n sales drawn towards the market's as if that weighed `_PRIOR_SALES`."""
     return (own.fill_null(0.0) * own.notnull().ifelse(n, 0.0) + wide * _PRIOR_SALES) / (
         own.notnull().ifelse(n, 0.0) + _PRIOR_SALES
     )
@@ -175,9 +175,13 @@ def area_price(row: ir.Table) -> ir.FloatingValue:
 
 
 def area_price_trend(row: ir.Table) -> ir.FloatingValue:
-    """Median log sale price of 90 days less that of 365, both drawn to the market's."""
-    short = _blend(row.p90, row.area_sales_90d, row.market_p90)
-    return short - _blend(row.p365, row.area_sales_365d, row.market_p365)
+    """Median log sale price of 90 days less that of 365, drawn to the market's own change.
+
+    The change is drawn as a whole, as by 5 sales: were each median drawn by itself, a dear
+    area with few sales of late would seem to fall.
+    """
+    wide = row.market_p90 - row.market_p365
+    return _blend(row.p90 - row.p365, row.area_sales_90d, wide)
 
 
 def area_sales_trend(row: ir.Table) -> ir.FloatingValue:

@@ -117,6 +117,7 @@ def connect() -> Iterator[ibis.BaseBackend]:
     with tempfile.TemporaryDirectory(prefix="aiqleads-features-") as spill:
         engine = ibis.duckdb.connect(threads=2, memory_limit="1GB", temp_directory=spill)
         engine.raw_sql("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        engine.raw_sql("SET enable_progress_bar = false")  # it would draw into notebooks
         try:
             yield engine
         finally:

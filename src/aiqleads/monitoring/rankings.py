@@ -137,7 +137,7 @@ def _unusable(
         return "snapshot is gone"
     if snapshot.manifest.market != market:
         return "another market"
-    if line["model_version"] != scorer.version:
+    if line["model_version"] != scorer.version or snapshot.manifest.features != scorer.features:
         return "another model"
     if any(line["filters"].values()):
         return "filtered by the agent"

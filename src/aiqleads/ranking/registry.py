@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import numpy as np
-import structlog
 from mlflow import MlflowClient
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.dataset_source_registry import resolve_dataset_source
@@ -43,8 +42,6 @@ from aiqleads.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-log = structlog.get_logger(__name__)
 
 EXPERIMENT = "lead_ranker"
 MODEL = "lead_ranker"
@@ -234,7 +231,6 @@ def promote(settings: Settings, run_id: str, comparison: Comparison) -> Verdict:
             if before:
                 client.set_registered_model_alias(MODEL, "previous", before.version)
             client.set_registered_model_alias(MODEL, "champion", version.version)
-        log.info("judged", model=version.version, outcome=verdict.outcome, reason=verdict.reason)
         return verdict
 
 
@@ -250,7 +246,6 @@ def rollback(settings: Settings) -> Registered:
             raise NotReady("there is no previous champion to go back to")
         client.set_registered_model_alias(MODEL, "champion", before.version)
         client.set_registered_model_alias(MODEL, "previous", now.version)
-        log.info("rolled back", champion=before.version, previous=now.version)
         return _registered(before)
 
 

@@ -137,8 +137,9 @@ class Scorer:
         Additive: `contributions(X).sum(axis=1) + base` is `score(X)` to `ADDITIVE_TO`.
         These are CatBoost's approximate SHAP values (a feature is credited with the change of
         the tree's mean along the row's path; Saabas 2014), not the exact ones (Lundberg et
-        al. 2018): 20 rows of a 200-tree, depth-6 model take 3-4 ms against 75-85 ms, and their
-        three largest agree with the exact three in about 83 %. Raises InvalidInput as `score`.
+        al. 2018): 20 rows of a ranker of 109 trees, depth 6, take 1.9 ms against 38 ms; 77 % of
+        their three largest are among the exact three, and a row's values correlate by 0.92.
+        Raises InvalidInput as `score`.
         """
         return self._explain(X)[:, :-1]
 

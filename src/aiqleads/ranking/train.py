@@ -31,7 +31,7 @@ TOP = 10
 _STOP_BY = f"NDCG:top={TOP};type=Base;denominator=LogPosition;hints=skip_train~true"
 
 DEFAULTS: dict[str, Any] = {
-    "iterations": 200,
+    "iterations": 250,
     "depth": 6,
     "learning_rate": 0.1,
     "early_stopping_rounds": 30,

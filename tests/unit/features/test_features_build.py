@@ -217,13 +217,8 @@ def test_serving_gets_the_bits_that_training_saw(
     assert (leads[list(LEAD_INGREDIENTS)].dtypes == np.float64).all()
     assert (agents[list(AGENT_FEATURES)].dtypes == np.float32).all()
     own = agents[agents["agent_id"] == agent_id].iloc[0]
-    met = (
-        pairs[pairs["agent_id"] == agent_id]
-        .set_index("lead_id")
-        .reindex(ids)
-        .astype(float)
-        .fillna(0.0)
-    )
+    met = pairs.query("agent_id == @agent_id").set_index("lead_id")[list(PAIR_INGREDIENTS)]
+    met = met.reindex(ids).fillna(0.0)
     theirs = {name: leads[name].to_numpy() for name in LEAD_INGREDIENTS}
     theirs |= {name: met[name].to_numpy() for name in PAIR_INGREDIENTS}
     crosses = cross_matrix({name: float(own[name]) for name in AGENT_INGREDIENTS}, theirs)
@@ -254,7 +249,7 @@ def _counted(frame: pd.DataFrame, as_of: int, days: float, at: str, arrived: str
 def test_figures_are_those_of_a_plain_count(built: pd.DataFrame, frames: Frames) -> None:
     done = frames["events/interactions"].sort_values("arrived_market_us")
     done = done.drop_duplicates("event_id")
-    leads = frames["leads"].set_index("lead_id")
+    leads, agents = frames["leads"].set_index("lead_id"), frames["agents"].set_index("agent_id")
     for row in built.iloc[::37].itertuples():
         as_of = row.at_market_us
 
@@ -269,7 +264,8 @@ def test_figures_are_those_of_a_plain_count(built: pd.DataFrame, frames: Frames)
         month = pd.Timestamp(as_of, unit="us").replace(day=1).normalize()
         bought = known(31, ("purchase",)).query("agent_id == @row.agent_id")
         bought = bought[pd.to_datetime(bought["at_market_us"], unit="us") >= month]
-        assert row.agent_spend_this_month == pytest.approx(bought["price_cents"].sum() / 100)
+        budget = agents["monthly_budget_cents"][row.agent_id] - bought["price_cents"].sum()
+        assert row.agent_budget_left == pytest.approx(max(budget, 0) / 100)
         own = known(9e3, ("view",)).query("agent_id == @row.agent_id")
         assert row.opened_by_you == (own["lead_id"] == row.lead_id).sum()
         age = (as_of - leads["received_market_us"][row.lead_id]) / US_PER_HOUR

@@ -82,7 +82,7 @@ def test_the_matrix_holds_one_column_a_cross_for_one_agent() -> None:
 
 
 def _one(**changed: float) -> dict[str, float]:
-    lead = {"x_m": 283_000.0, "y_m": 4_604_000.0, "ask_log": 12.5, "size_log": 7.0, "seller": 1.0}
+    lead = {"x_m": 283_000.0, "y_m": 4_604_000.0, "ask_log": 12.5, "seller": 1.0}
     lead |= {"grade": 0.5} | changed
     row = cross_matrix(AGENT, {name: np.array([value]) for name, value in lead.items()})[0]
     return dict(zip(CROSS_FEATURES, row.tolist(), strict=True))
@@ -99,7 +99,6 @@ def test_crosses_say_what_they_mean() -> None:
     assert _one(ask_log=11.5)["ask_outside_band"] == 0.0
     assert one["intent_match"] == 0.75
     assert _one(seller=0.0)["intent_match"] == 0.25
-    assert one["tier_times_quality"] == 1.0
 
 
 def test_agents_and_leads_without_a_history_have_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from catboost.utils import eval_metric
 from sklearn.metrics import ndcg_score
 
 from aiqleads.errors import InvalidInput
@@ -45,6 +46,16 @@ def test_ndcg_is_scikit_learns() -> None:
         ours = ndcg_at(k, relevance.ravel(), score.ravel(), np.full(40, 30))
         theirs = [ndcg_score(r[None], s[None], k=k) for r, s in zip(relevance, score, strict=True)]
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+def test_ndcg_is_catboosts_where_nothing_ties_and_every_request_has_a_positive() -> None:
+    rng = np.random.default_rng(6)
+    sizes = rng.integers(2, 40, 200)
+    relevance = rng.choice([0.0, 1.0, 3.0, 7.0], p=[0.8, 0.1, 0.05, 0.05], size=sizes.sum())
+    relevance[np.cumsum(sizes) - 1] = 1.0
+    score, group = rng.normal(size=sizes.sum()), np.repeat(np.arange(200), sizes)
+    theirs = eval_metric(relevance, score, "NDCG:top=10;type=Base", group_id=group)[0]
+    assert ndcg_at(10, relevance, score, sizes).mean() == pytest.approx(theirs, rel=1e-12)
 
 
 def test_mrr_and_revenue_by_hand() -> None:
