@@ -65,7 +65,7 @@ lint: $(STAMP) ## ruff, mypy, import-linter, nbstripout, deptry
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 	$(BIN)/deptry src
 
 .PHONY: lock

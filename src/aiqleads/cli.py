@@ -60,7 +60,7 @@ def exit_code(error: AIQLeadsError) -> int:
     return 2 if isinstance(error, InvalidInput | NotReady) or error.status < 500 else 1
 
 
-def _log_to_stderr(settings: Settings) -> None:
+def _log_to_stderr(settings: Settings, level: int = logging.INFO) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -73,7 +73,7 @@ def _log_to_stderr(settings: Settings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
@@ -94,6 +94,7 @@ def demo(context: typer.Context, as_json: Json = False) -> None:
     """The main job end to end on the sample: leads in, a ranker promoted, a lead bought."""
     from aiqleads.demo import run_demo, show
 
+    _log_to_stderr(context.obj, logging.WARNING)  # the bar and the table tell the rest
     report = run_demo(context.obj)
     if as_json:
         emit(report, as_json=True)

@@ -216,9 +216,14 @@ def _offers(report: DemoReport) -> Table:
             item["intent"],
             f"{item['ask_price_about_cents'] / 100:,.0f}",
             f"{item['price']['total_cents'] / 100:.2f}",
-            "; ".join(reason["text"] for reason in item["reasons"]),
+            "; ".join(_reason(reason) for reason in item["reasons"]),
         )
     return table
+
+
+def _reason(reason: Mapping[str, str]) -> str:
+    """What speaks for a lead with a plus, what speaks against it with a minus."""
+    return f"{'+' if reason['direction'] == 'up' else '-'} {reason['text']}"
 
 
 def _stages(report: DemoReport) -> Table:

@@ -35,7 +35,7 @@ def static_map_png(seen: MarketMap, out: Path, columns: int = 2) -> Path:
     rows = -(-len(seen.layers) // columns)
     figure = Figure(figsize=(6.6 * columns, 1.1 + 3.9 * rows), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{seen.market.title}: leads, demand and prices\n{seen.subtitle}", fontsize=11)
+    figure.suptitle(f"{seen.title}\n{seen.subtitle}", fontsize=11)
     plane = _Plane.around(seen)
     for index, layer in enumerate(seen.layers):
         _draw(figure.add_subplot(rows, columns, index + 1), layer, seen.borders, plane)

@@ -153,6 +153,12 @@ class MarketMap:
     borders: list[dict[str, Any]]
 
     @property
+    def title(self) -> str:
+        """What the map is of."""
+        wanted = any(layer.theme.name == "demand" for layer in self.layers)
+        return f"{self.market.title}: leads{', demand' if wanted else ''} and prices"
+
+    @property
     def table(self) -> pd.DataFrame:
         """One row per layer: zones, lowest, median and highest value, unit."""
         return pd.DataFrame(

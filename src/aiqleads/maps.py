@@ -52,7 +52,6 @@ def lead_map_page(
 
 
 def _page(seen: MarketMap) -> str:
-    title = f"{seen.market.title}: leads, demand and prices"
     datasets = {
         group: [
             feature(zone.geometry, held)
@@ -62,7 +61,7 @@ def _page(seen: MarketMap) -> str:
     }
     everything = [*seen.borders, *(f for features in datasets.values() for f in features)]
     page = {
-        "title": title,
+        "title": seen.title,
         "bounds": bounds(everything),
         "data": {
             name: _dataset(name, features)
@@ -83,7 +82,7 @@ def _page(seen: MarketMap) -> str:
     }
     text = files("aiqleads").joinpath("map_page.html").read_text(encoding="utf-8")
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(seen.title),
         "SUBTITLE": html.escape(seen.subtitle),
         "NOTICE": html.escape(seen.notice),
         "BACKGROUND": BACKGROUND,

@@ -23,6 +23,7 @@ from typing import Any
 
 import nbformat
 import structlog
+from traitlets.config import Config
 
 from aiqleads import errors
 from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, UnknownName
@@ -202,6 +203,8 @@ def execute_notebook(
             str(executed),
             parameters=dict(parameters),
             kernel_name="python3",
+            # Kernels talk over sockets in the file system: nobody else on the machine can listen.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
             progress_bar={"desc": source.stem, "leave": False} if progress else False,
             cwd=str(source.parent),
             store_widget_state=False,

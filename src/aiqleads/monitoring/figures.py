@@ -21,15 +21,18 @@ def verdict_figure(
     rules: Rules | None = None,
     most: int = 15,
 ) -> Figure:
-    """Left, how far each important column lies from the past; right, the nearest to an alarm.
+    """Left, how far each important column lies from the past; right, the most surprising one.
 
-    The left side has the score and the `most` most important features, the right side one
-    mean per reference clock of the column with the smallest q-value, and today's.
+    The left side has the score and the `most` most important features. The right side has,
+    of the columns at least `rules.effect_floor` away, the one with the smallest q-value: its
+    mean at each reference clock, and now.
     """
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-    _distances(left, verdict.columns[: most + 1], (rules or Rules()).effect_floor)
-    _past(right, reference, current, min(verdict.columns, key=lambda c: c.q_value))
+    floor = (rules or Rules()).effect_floor
+    _distances(left, verdict.columns[: most + 1], floor)
+    large = [c for c in verdict.columns if c.effect >= floor] or verdict.columns
+    _past(right, reference, current, min(large, key=lambda c: c.q_value))
     figure.suptitle("ALERT" if verdict.alert else "No alert", color=_colour(verdict.alert))
     return figure
 
@@ -61,7 +64,7 @@ def _past(axes: Axes, reference: pd.DataFrame, current: pd.DataFrame, column: Co
     axes.plot(
         pd.to_datetime(now.index, unit="us"), now, "D", color=_colour(column.drifted), label="now"
     )
-    axes.set_title(f"{name}: smallest q = {column.q_value:.2g}", fontsize=10)
+    axes.set_title(f"{name}: q = {column.q_value:.2g}", fontsize=10)
     axes.set_xlabel("market clock (UTC)")
     axes.set_ylabel("mean over the items shown")
     axes.tick_params(axis="x", rotation=30, labelsize=8)

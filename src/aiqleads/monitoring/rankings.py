@@ -70,7 +70,7 @@ def served_rankings(
         if reason or snapshot is None:
             left_out[reason] += 1
             continue
-        pages.append(_as_served(line, snapshot))
+        pages.append(_as_served(line, snapshot, scorer.features))
     items = _joined(pages) if pages else pd.DataFrame()
     return Served(items, len(pages), dict(left_out))
 
@@ -137,7 +137,9 @@ def _unusable(
         return "snapshot is gone"
     if snapshot.manifest.market != market:
         return "another market"
-    if line["model_version"] != scorer.version or snapshot.manifest.features != scorer.features:
+    if line["model_version"] != scorer.version or not (
+        set(scorer.features) <= set(snapshot.manifest.features)
+    ):
         return "another model"
     if any(line["filters"].values()):
         return "filtered by the agent"
@@ -158,15 +160,15 @@ class _Page:
     scores: list[float]
 
 
-def _as_served(line: Mapping[str, Any], snapshot: Snapshot) -> _Page:
+def _as_served(line: Mapping[str, Any], snapshot: Snapshot, features: tuple[str, ...]) -> _Page:
     items = line["items"]
     rows = np.array([snapshot.lead_row(item["lead_id"]) for item in items], np.int64)
     return _Page(
         line["request_id"],
         line["agent_id"],
         line["at_market_us"],
-        snapshot.manifest.features,
-        feature_matrix(snapshot, snapshot.agent(line["agent_id"]), rows),
+        features,
+        feature_matrix(snapshot, snapshot.agent(line["agent_id"]), rows, features),
         [item["lead_id"] for item in items],
         [item["position"] for item in items],
         [item["score"] for item in items],
@@ -178,14 +180,14 @@ def _replayed(snapshot: Snapshot, scorer: Scorer, agent_id: str, k: int) -> _Pag
     clock = snapshot.manifest.as_of_market_us
     agent = snapshot.agent(agent_id)
     rows = near(snapshot, agent, k * POOL, Filters(), clock).rows
-    matrix = feature_matrix(snapshot, agent, rows)
+    matrix = feature_matrix(snapshot, agent, rows, scorer.features)
     scores = scorer.score(matrix)
     best = np.lexsort((snapshot.lead_rank[rows], -scores))[:k]
     return _Page(
         f"replay-{clock}-{agent_id}",
         agent_id,
         clock,
-        snapshot.manifest.features,
+        scorer.features,
         matrix[best],
         [snapshot.lead_id(int(row)) for row in rows[best]],
         list(range(1, len(best) + 1)),

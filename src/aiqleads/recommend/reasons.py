@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiqleads.features.catalog import FEATURES
-from aiqleads.recommend.snapshot import Manifest
 
 REASONS = 3
 _WORDS = {feature.name: feature.reason for feature in FEATURES}
@@ -29,13 +28,12 @@ class Reason:
     contribution: float
 
 
-def reasons(manifest: Manifest, contributions: NDArray[np.float64]) -> list[tuple[Reason, ...]]:
+def reasons(names: tuple[str, ...], contributions: NDArray[np.float64]) -> list[tuple[Reason, ...]]:
     """Three reasons for each row: what spoke most for it, then what spoke most against it.
 
-    contributions: (n, F) of the shown page, columns in the manifest's order. A feature without
-    words is none: what is the same for every lead is no reason for one of them.
+    names: of the F features. contributions: (n, F) of the shown page. A feature without words
+    is none: what is the same for every lead is no reason for one of them.
     """
-    names = manifest.features
     columns = np.array([column for column, name in enumerate(names) if _WORDS.get(name)])
     parts = contributions[:, columns]
     # Positive parts come first, largest first; then negative ones, largest first.

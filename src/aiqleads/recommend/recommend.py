@@ -48,20 +48,26 @@ class Recommendation:
 
 
 def check_features(scorer: Scorer, snapshot: Snapshot) -> None:
-    """Refuses (NotReady) a model that was trained on other columns than the snapshot has."""
-    expected, given = tuple(scorer.features), snapshot.manifest.features
-    if expected != given:
-        odd = sorted(set(expected) ^ set(given)) or ["their order"]
+    """Refuses (NotReady) a model that reads a column which the snapshot does not have.
+
+    More columns, or another order, do no harm: a champion stays in force when a feature is
+    added and the ranker that reads it does not beat the champion.
+    """
+    missing = sorted(set(scorer.features) - set(snapshot.manifest.features))
+    if missing:
         raise NotReady(
-            f"the model and the snapshot {snapshot.version} differ in {', '.join(odd)}: "
-            "publish a snapshot with the features that the model was trained on"
+            f"the model reads {', '.join(missing)}, which the snapshot {snapshot.version} does "
+            "not have: publish one with the features that the model was trained on"
         )
 
 
-def feature_matrix(snapshot: Snapshot, agent: AgentRow, rows: Rows) -> NDArray[np.float32]:
+def feature_matrix(
+    snapshot: Snapshot, agent: AgentRow, rows: Rows, features: tuple[str, ...] | None = None
+) -> NDArray[np.float32]:
     """The model's input for an agent and these leads: (len(rows), F) float32, column-major.
 
-    Columns: the leads' features, the agent's (the same in each row), then the crosses.
+    features: the columns, in this order; by default all of the snapshot's: the leads'
+    features, the agent's (the same in each row), then the crosses.
     """
     manifest, columns = snapshot.manifest, snapshot.columns
     lead_count, agent_count = len(manifest.lead_features), len(manifest.agent_features)
@@ -75,7 +81,9 @@ def feature_matrix(snapshot: Snapshot, agent: AgentRow, rows: Rows) -> NDArray[n
     values = columns["agent_ingredients"][agent.row]
     own = {name: float(values[j]) for j, name in enumerate(manifest.agent_ingredients)}
     out[:, lead_count + agent_count :] = cross_matrix(own, lead)
-    return out
+    if features is None or features == manifest.features:
+        return out
+    return np.asfortranarray(out[:, [manifest.features.index(name) for name in features]])
 
 
 def recommend(
@@ -95,11 +103,11 @@ def recommend(
     """
     agent = snapshot.agent(agent_id)
     found = near(snapshot, agent, k * POOL, filters, now_market_us)
-    X = feature_matrix(snapshot, agent, found.rows)
+    X = feature_matrix(snapshot, agent, found.rows, scorer.features)
     scores = scorer.score(X)
     order = np.lexsort((snapshot.lead_rank[found.rows], -scores))
     chosen, withheld = _available(snapshot, availability, found.rows, order, k)
-    why = reasons(snapshot.manifest, scorer.contributions(X[chosen]))
+    why = reasons(scorer.features, scorer.contributions(X[chosen]))
     items = tuple(
         Item(snapshot.lead_id(row), row, position, float(scores[at]), because)
         for position, (at, row, because) in enumerate(

@@ -195,4 +195,4 @@ def test_the_figure_shows_the_verdict(made: tuple[Settings, int], scorer: Scorer
     figure = verdict_figure(items[~newest], items[newest], verdict)
     assert len(figure.axes) == 2
     assert figure.axes[0].get_xlim() == (0, 1)
-    assert "smallest q" in figure.axes[1].get_title()
+    assert ": q = " in figure.axes[1].get_title()
