@@ -125,9 +125,9 @@ def _paths(settings: Settings, runs: Mapping[str, Run]) -> dict[str, str]:
     }
 
 
-def show(report: DemoReport) -> None:
-    """The closing table, for people."""
-    console = Console()
+def show(report: DemoReport, console: Console | None = None) -> None:
+    """The closing table, for people; by default on stdout."""
+    console = console or Console()
     console.print(f"\n[bold]AIQLeads demo[/bold]  {report.notice}\n")
     for table in (_facts(report), _rankers(report), _offers(report), _stages(report)):
         console.print(table)

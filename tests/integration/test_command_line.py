@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import structlog
 
 from aiqleads.cli import main
 
@@ -54,8 +56,9 @@ class Shell:
 @pytest.fixture
 def shell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Shell:
-    return Shell(tmp_path, monkeypatch, capsys)
+) -> Iterator[Shell]:
+    yield Shell(tmp_path, monkeypatch, capsys)
+    structlog.reset_defaults()  # it logs to a stream that ends with this test
 
 
 def few_sales(folder: Path, rows: int = 40) -> Path:

@@ -19,6 +19,7 @@ def decode(cursor: str) -> tuple[int, str]:
         at_us, name = json.loads(base64.urlsafe_b64decode(cursor))
     except (ValueError, TypeError) as error:
         raise InvalidInput("the cursor is not one that a page gave out") from error
-    if not isinstance(at_us, int) or not isinstance(name, str) or abs(at_us) >= 2**63:
+    is_time = type(at_us) is int and abs(at_us) < 2**63  # true is an int as well
+    if not is_time or not isinstance(name, str) or not (name.isascii() and name.isprintable()):
         raise InvalidInput("the cursor is not one that a page gave out")
     return at_us, name

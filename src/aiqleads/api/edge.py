@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from fastapi import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiqleads.api.problems import from_http, unexpected
@@ -20,6 +20,7 @@ BODY_LIMIT_BYTES = 4 * 1024 * 1024
 # A client may send any word as its method; a label may not be any word.
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _FRAMES = 6
+_DIGITS = 18  # of a length: so many are too many in any case
 _log = structlog.get_logger(__name__)
 
 
@@ -61,6 +62,8 @@ class Edge:
         except TooLarge as error:
             if not answer.status:
                 await from_http(error, Request(scope))(scope, receive, answer)
+        except ClientDisconnect:
+            pass  # nobody waits for an answer, and it is no fault of ours
         except Exception as fault:
             _report(scope, fault)
             if not answer.status:
@@ -90,7 +93,7 @@ class _Answer:
 def _announced_bytes(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length":
-            return int(value) if value.isdigit() else 0
+            return int(value[:_DIGITS]) if value.isdigit() else 0
     return 0
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
@@ -34,7 +36,8 @@ class OneAnswer:
     def run(self, state: ServiceState, agent_id: str, work: Callable[[], Response]) -> Response:
         """The stored answer of this agent's request, or else what `work` answers, stored.
 
-        A refusal is an answer and is stored; after a fault of ours the request may run again.
+        A refusal is an answer and is stored. After a fault of ours, and while the outcome of
+        a payment is not known (202), the request may run again: it goes on where it stopped.
         Refused: `idempotency-mismatch` 422, `idempotency-in-progress` 409.
         """
         rooms = (state.commerce, agent_id, self.key)
@@ -44,21 +47,30 @@ class OneAnswer:
                 earlier.body, earlier.status, {REPLAYED: "true"}, media_type=earlier.media_type
             )
         try:
-            answer = _answer(work)
+            answer, is_final = _answer(work)
         except BaseException:
-            idempotency.forget(*rooms)
+            with suppress(Refused):
+                idempotency.forget(*rooms)
             raise
-        idempotency.finish(*rooms, answer.status_code, answer.media_type or "", bytes(answer.body))
+        # A busy database must not turn what was done into a "nothing was changed": an answer
+        # that could not be kept is made again from the ids that the key gives.
+        with suppress(Refused):
+            if is_final:
+                body = bytes(answer.body)
+                idempotency.finish(*rooms, answer.status_code, answer.media_type or "", body)
+            else:
+                idempotency.forget(*rooms)
         return answer
 
 
-def _answer(work: Callable[[], Response]) -> Response:
+def _answer(work: Callable[[], Response]) -> tuple[Response, bool]:
+    """What to answer, and whether that is the last word."""
     try:
-        return work()
+        return work(), True
     except AIQLeadsError as error:
         if error.status >= _FAULT:
             raise
-        return from_error(error)
+        return from_error(error), error.status != HTTPStatus.ACCEPTED
 
 
 async def _one_answer(

@@ -15,6 +15,9 @@ from aiqleads.errors import AIQLeadsError
 MEDIA_TYPE = "application/problem+json"
 #: a problem's `type` is this and the error's `kind`; stable across releases
 TYPE_ROOT = "https://aiqleads.example/problems/"
+#: an answer lists so many faults of a request: a body of 4 MB can have half a million
+_FAULTS = 20
+_WHERE = 200
 
 _KINDS = {
     400: "bad-request",
@@ -57,27 +60,30 @@ def from_error(error: AIQLeadsError) -> ProblemResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="aiqleads"'
     if "retry_after" in error.extra:
         headers["Retry-After"] = str(error.extra["retry_after"])
-    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    elif error.status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.ACCEPTED):
         headers["Retry-After"] = "5"
+    if error.status == HTTPStatus.ACCEPTED and "order_id" in error.extra:
+        headers["Location"] = f"/v1/orders/{error.extra['order_id']}"
     return problem(error.status, error.kind, error.detail, headers=headers, **error.extra)
 
 
 def from_validation(error: RequestValidationError) -> ProblemResponse:
     """A request that does not fit its schema; what was sent is not echoed (it may be private)."""
+    found = error.errors()
     faults = [
         {
-            "where": "/".join(str(part) for part in fault["loc"]),
+            "where": "/".join(str(part) for part in fault["loc"])[:_WHERE],
             "rule": fault["type"],
             "message": fault["msg"],
         }
-        for fault in error.errors()
+        for fault in found[:_FAULTS]
     ]
     if any(fault["rule"] == "json_invalid" for fault in faults):
         return problem(400, "malformed-json", "the request's body is not JSON", errors=faults)
     first = faults[0]
     detail = f"{first['where']}: {first['message']}"
-    if len(faults) > 1:
-        detail += f" (and {len(faults) - 1} more)"
+    if len(found) > 1:
+        detail += f" (and {len(found) - 1} more)"
     return problem(422, "invalid-input", detail, errors=faults)
 
 

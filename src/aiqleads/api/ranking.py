@@ -21,7 +21,7 @@ from aiqleads.geo.grid import centers
 from aiqleads.geo.privacy import WITHHELD
 from aiqleads.monitoring import metrics
 from aiqleads.recommend.candidates import Filters, Rows, offered
-from aiqleads.recommend.cards import card, moment
+from aiqleads.recommend.cards import card, moment, shown_quality, shown_received
 from aiqleads.recommend.recommend import Recommendation, recommend
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents, interactions, leads
@@ -41,7 +41,10 @@ async def score(body: schemas.ScoreRequest, state: State, _caller: Operator) -> 
     for number, row in enumerate(body.rows):
         if len(row) != width:
             raise InvalidInput(f"row {number} has {len(row)} values, the model takes {width}")
-    X = np.array(body.rows, dtype=np.float32, order="F")  # None becomes NaN
+    with np.errstate(over="ignore"):
+        X = np.array(body.rows, dtype=np.float32, order="F")  # None becomes NaN
+    if np.isinf(X).any():
+        raise InvalidInput("a value is beyond what the model's 32-bit numbers hold")
     return schemas.ScoreAnswer(
         model_version=state.scorer.version,
         features=list(state.scorer.features),
@@ -68,14 +71,16 @@ async def recommendations(
     )
     rows = np.array([item.row for item in ranking.items], dtype=np.int64)
     prices = prices_of(snapshot, rows, ranking.agent.tier, now_market_us)
+    # With filters that single a lead out, the counts would tell how far from home it lies.
+    counted = caller.agent_id is None or body.filters == schemas.LeadFilters()
     answer = schemas.RecommendationAnswer(
         request_id=f"r_{uuid.uuid4().hex}",
         model_version=state.scorer.version,
         snapshot_version=snapshot.version,
         variant=VARIANT,
         as_of=moment(now_market_us),
-        candidates=ranking.candidates,
-        rings=ranking.rings,
+        candidates=ranking.candidates if counted else None,
+        rings=ranking.rings if counted else None,
         items=[
             schemas.RecommendedLead(
                 **vars(card(snapshot, item.row)),
@@ -126,14 +131,14 @@ def report_interactions(
 def search(
     query: Annotated[schemas.LeadQuery, Query()], state: State, caller: Reader
 ) -> schemas.LeadPage:
-    """Leads on offer, newest first, as far as the caller's tier may see them by now."""
+    """Leads on offer, newest hour first, as far as the caller's tier may see them by now."""
     now_us, snapshot = state.now_us(), state.snapshot
     now_market_us = snapshot.market_now_us(now_us)
     tier = tier_of(state, snapshot, caller)
     everything = np.arange(snapshot.manifest.leads, dtype=np.int64)
     rows = offered(snapshot, everything, filters_of(query), tier, now_market_us)
     rows = _within(snapshot, rows, query.bbox)
-    received = snapshot.columns["received_market_us"][rows]
+    received = shown_received(snapshot.columns["received_market_us"][rows])
     rows = rows[np.lexsort((snapshot.lead_rank[rows], -received))]
     rows = _after(snapshot, rows, query.cursor)
     page = rows[: query.limit]
@@ -157,7 +162,7 @@ def search(
 
 @router.get("/v1/leads/{lead_id}")
 def lead(
-    lead_id: Annotated[str, Path(max_length=20)], state: State, caller: Reader
+    lead_id: Annotated[schemas.LeadId, Path()], state: State, caller: Reader
 ) -> schemas.LeadAnswer:
     """One lead: a card before the purchase, the person and the exact place after it."""
     now_us, snapshot = state.now_us(), state.snapshot
@@ -228,8 +233,9 @@ def quote_of(snapshot: Snapshot, row: int, tier: Tier, now_market_us: int) -> Qu
     return quote(
         intent=manifest.intents[int(columns["intent"][row])],
         ask_price_cents=int(columns["shown_price_cents"][row]),
-        quality=float(columns["quality"][row]),
-        age_hours=float(now_market_us - columns["received_market_us"][row]) / US_PER_HOUR,
+        quality=float(shown_quality(columns["quality"][row])),
+        age_hours=float(now_market_us - shown_received(columns["received_market_us"][row]))
+        / US_PER_HOUR,
         max_buyers=int(columns["max_buyers"][row]),
         tier=tier,
     )
@@ -244,8 +250,9 @@ def prices_of(snapshot: Snapshot, rows: Rows, tier: Tier, now_market_us: int) ->
     prices: list[int] = quote_many(
         intent=intents[columns["intent"][rows]],
         ask_price_cents=columns["shown_price_cents"][rows],
-        quality=columns["quality"][rows],
-        age_hours=(now_market_us - columns["received_market_us"][rows]) / US_PER_HOUR,
+        quality=shown_quality(columns["quality"][rows]),
+        age_hours=(now_market_us - shown_received(columns["received_market_us"][rows]))
+        / US_PER_HOUR,
         max_buyers=columns["max_buyers"][rows],
         tier=tier,
     ).tolist()
@@ -342,7 +349,8 @@ def _within(snapshot: Snapshot, rows: Rows, bbox: str | None) -> Rows:
 
 
 def _cursor(snapshot: Snapshot, row: int) -> str:
-    return encode(int(snapshot.columns["received_market_us"][row]), snapshot.lead_id(row))
+    received_us = int(shown_received(snapshot.columns["received_market_us"][row]))
+    return encode(received_us, snapshot.lead_id(row))
 
 
 def _after(snapshot: Snapshot, rows: Rows, cursor: str | None) -> Rows:
@@ -350,7 +358,9 @@ def _after(snapshot: Snapshot, rows: Rows, cursor: str | None) -> Rows:
     if cursor is None:
         return rows
     received_us, lead_id = decode(cursor)
-    received = snapshot.columns["received_market_us"]
+    received = shown_received(snapshot.columns["received_market_us"][rows]).tolist()
     last = (-received_us, lead_id)
-    later = [(-int(received[row]), snapshot.lead_id(row)) > last for row in rows.tolist()]
+    later = [
+        (-us, snapshot.lead_id(row)) > last for us, row in zip(received, rows.tolist(), strict=True)
+    ]
     return np.asarray(rows[np.array(later, dtype=bool)], dtype=np.int64)

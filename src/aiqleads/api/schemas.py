@@ -8,9 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from aiqleads.domain import Intent, InteractionKind
 
-AgentId = Annotated[str, Field(min_length=1, max_length=20, examples=["A0001"])]
-LeadId = Annotated[str, Field(min_length=1, max_length=20, examples=["L0001a2b3c4d"])]
-HoldId = Annotated[str, Field(min_length=1, max_length=40)]
+#: visible ASCII: a database may refuse other characters (NUL, half a surrogate pair)
+VISIBLE = r"^[\x21-\x7e]+$"
+AgentId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["A0001"])]
+LeadId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["L0001a2b3c4d"])]
+HoldId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
+OrderId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
+PropertyType = Annotated[str, Field(min_length=1, max_length=40)]
 Cents = Annotated[int, Field(ge=0, le=10**12, examples=[15_000_000])]
 
 
@@ -58,7 +62,7 @@ class LeadFilters(Body):
     """What to show; prices are compared with the price as it is shown, not the exact one."""
 
     intent: Intent | None = None
-    property_types: Annotated[list[str], Field(max_length=50)] = []
+    property_types: Annotated[list[PropertyType], Field(max_length=50)] = []
     min_price_cents: Cents | None = None
     max_price_cents: Cents | None = None
     min_beds: Annotated[int | None, Field(ge=0, le=50)] = None
@@ -153,8 +157,19 @@ class RecommendationAnswer(Answer):
     snapshot_version: str
     variant: str
     as_of: Annotated[str, Field(description="the market clock, which stands still in a sample")]
-    candidates: int
-    rings: Annotated[int, Field(description="how far around the territory leads were looked for")]
+    candidates: Annotated[
+        int | None,
+        Field(
+            description="leads that passed the filters; null where an agent filters, because "
+            "counts of a few leads at a known distance would tell where one is"
+        ),
+    ]
+    rings: Annotated[
+        int | None,
+        Field(
+            description="how far around the territory leads were looked for; null as `candidates`"
+        ),
+    ]
     items: list[RecommendedLead]
     notice: str
 
@@ -162,10 +177,10 @@ class RecommendationAnswer(Answer):
 class InteractionEvent(Body):
     """What an agent did; holds and purchases are recorded by the shop and not reported."""
 
-    event_id: Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[\x21-\x7e]+$")]
+    event_id: Annotated[str, Field(max_length=50, pattern=VISIBLE)]
     lead_id: LeadId
     kind: Literal[InteractionKind.VIEW] = InteractionKind.VIEW
-    request_id: Annotated[str | None, Field(max_length=80)] = None
+    request_id: Annotated[str | None, Field(max_length=80, pattern=VISIBLE)] = None
     at_us: Annotated[
         int | None,
         Field(description="wall clock, microseconds since the epoch, UTC; absent: now"),

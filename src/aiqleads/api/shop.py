@@ -6,7 +6,8 @@ payment for Stripe as well.
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,17 +15,20 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from aiqleads.api import schemas
-from aiqleads.api.auth import Depositor, Holder, OrderReader
+from aiqleads.api.auth import Caller, Depositor, Holder, OrderReader
 from aiqleads.api.cursors import decode, encode
 from aiqleads.api.once import Once
+from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
-from aiqleads.api.state import State
+from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import checkout, holds, orders, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
+from aiqleads.errors import UnknownName
 from aiqleads.recommend.cards import moment
 from aiqleads.store.orders import Order
 
 router = APIRouter(tags=["shop"])
+_UNKNOWN = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 @router.post("/v1/cart/holds", status_code=201, response_model=schemas.HoldAnswer)
@@ -32,20 +36,37 @@ def place_hold(caller: Holder, once: Once, body: schemas.HoldRequest, state: Sta
     """Holds leads at today's price, for as long as the agent's tier allows."""
 
     def work() -> Response:
-        snapshot = state.snapshot
-        now_market_us = snapshot.market_now_us(state.now_us())
-        lines, buyers = [], []
-        for lead_id in body.lead_ids:
-            row, tier = offered_row(state, snapshot, caller, lead_id)
-            price = quote_of(snapshot, row, tier, now_market_us)
-            lines.append(holds.HoldLine(lead_id, price))
-            buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
+        lines, buyers, absent = _asked(caller, body, state)
         slots.ensure(state.commerce, buyers)
         now_us = state.now_us()
         held = holds.place(state.commerce, caller.agent, lines, body.mode, now_us, key=once.seed)
+        held = replace(held, refused=(*held.refused, *absent))
         return _json(_hold(held, now_us), 201)
 
     return once.run(state, caller.agent, work)
+
+
+def _asked(
+    caller: Caller, body: schemas.HoldRequest, state: ServiceState
+) -> tuple[list[holds.HoldLine], list[tuple[str, int]], list[dict[str, Any]]]:
+    """The leads with their prices, with their buyers, and what best_effort does without.
+
+    UnknownName for a lead that is not on offer; with best_effort only when none is.
+    """
+    snapshot = state.snapshot
+    now_market_us = snapshot.market_now_us(state.now_us())
+    lines, buyers, absent = [], [], []
+    for lead_id in body.lead_ids:
+        try:
+            row, tier = offered_row(state, snapshot, caller, lead_id)
+        except UnknownName as problem:
+            absent.append({"lead_id": lead_id, "kind": problem.kind, "detail": problem.detail})
+            if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
+                raise
+            continue
+        lines.append(holds.HoldLine(lead_id, quote_of(snapshot, row, tier, now_market_us)))
+        buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
+    return lines, buyers, absent
 
 
 @router.get("/v1/cart")
@@ -60,7 +81,7 @@ def cart(caller: Holder, state: State) -> schemas.CartAnswer:
     )
 
 
-HoldPath = Annotated[str, Path(max_length=40)]
+HoldPath = Annotated[schemas.HoldId, Path()]
 
 
 @router.delete("/v1/cart/holds/{hold_id}", response_model=schemas.ReleaseAnswer)
@@ -81,8 +102,10 @@ def release_hold(caller: Holder, once: Once, hold_id: HoldPath, state: State) ->
     responses={
         202: {
             "model": schemas.OrderAnswer,
-            "description": "The card's bank asks for authentication, or the outcome is not known "
-            "yet: look at the order.",
+            "description": "The card's bank asks for authentication; or, as a problem "
+            "`payment-outcome-unknown`, nobody knows yet: look at the order (Location), or send "
+            "the same request again.",
+            "content": _UNKNOWN,
         }
     },
 )
@@ -132,7 +155,7 @@ def list_orders(
 
 @router.get("/v1/orders/{order_id}")
 def get_order(
-    caller: OrderReader, order_id: Annotated[str, Path(max_length=40)], state: State
+    caller: OrderReader, order_id: Annotated[schemas.OrderId, Path()], state: State
 ) -> schemas.OrderAnswer:
     """One order of the agent."""
     return _order(orders.get(state.commerce, caller.agent, order_id))
@@ -164,7 +187,14 @@ def get_wallet(caller: OrderReader, state: State) -> schemas.WalletAnswer:
     "/v1/wallet/topups",
     status_code=201,
     response_model=schemas.TopUpAnswer,
-    responses={202: {"model": schemas.TopUpAnswer, "description": "Not paid yet."}},
+    responses={
+        202: {
+            "model": schemas.TopUpAnswer,
+            "description": "Not paid yet; or, as a problem `payment-outcome-unknown`, nobody "
+            "knows: send the same request again.",
+            "content": _UNKNOWN,
+        }
+    },
 )
 def top_up(caller: Depositor, once: Once, body: schemas.TopUpRequest, state: State) -> Response:
     """Buys credit by card."""

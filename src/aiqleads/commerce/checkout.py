@@ -13,7 +13,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from aiqleads.commerce.ids import new_id
-from aiqleads.commerce.payments import OutcomeUnknown, Payments
+from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import drive, refusal_of
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import InvalidInput, Refused
@@ -140,7 +140,7 @@ def pay_by_card(
 
     Refused: `card-declined` 402 (decline_code), `hold-expired` 409 (before paying, or lost
     meanwhile: the authorisation is void), `payment-outcome-unknown` 202 (order_id: look
-    there), `busy` 503. InvalidInput for a payment method that cannot be charged.
+    there, or ask again under the same key), `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that cannot be charged.
     """
     order_id = new_id("ord", agent_id, key)
     with writing(engine) as connection:
@@ -149,7 +149,9 @@ def pay_by_card(
             _open_order(connection, order_id, agent_id, hold_ids, payment_method, now_us)
     try:
         order = drive(engine, payments, order_id, now_us)
-    except OutcomeUnknown as problem:
+    except Refused as problem:
+        if problem.kind not in UNSETTLED:
+            raise
         return _unknown(engine, order_id, problem)
     if order.state in DEAD:
         raise refusal_of(order.failure, {"order_id": order_id})
@@ -189,8 +191,8 @@ def _open_order(
     )
 
 
-def _unknown(engine: Engine, order_id: str, problem: OutcomeUnknown) -> Order:
-    """What to tell a buyer when Stripe does not answer: the order as far as it is known."""
+def _unknown(engine: Engine, order_id: str, problem: Refused) -> Order:
+    """What to tell a buyer when Stripe or the database does not answer: what is known so far."""
     with reader(engine).connect() as connection:
         order = rows.get(connection, order_id)
     if order.state in ("committed", "paid"):

@@ -2,7 +2,8 @@
 
     earlier = begin(...)          # None: run the request; else answer with what is stored
     ... run it ...
-    finish(...)                   # or `forget` after a fault of ours, so that it may run again
+    finish(...)                   # or `forget` after a fault of ours, or while nobody knows
+                                  # the outcome, so that it may run again
 
 A worker that dies in between leaves its row unfinished. After `TAKEOVER_US` the next request
 with the same key runs it anew; ids derived from the key make that the same hold or payment.
@@ -51,7 +52,10 @@ def begin(engine: Engine, scope: str, key: str, request_sha256: str, now_us: int
     with writing(engine) as connection:
         if insert_missing(connection, idempotency, [row]):
             return None
-        stored = connection.execute(select(idempotency).where(*which).with_for_update()).one()
+        found = connection.execute(select(idempotency).where(*which).with_for_update())
+        stored = found.one_or_none()
+        if stored is None:  # forgotten since the insert, where writers do not queue
+            raise _running()
         if stored.request_sha256 != request_sha256:
             raise Refused(
                 "idempotency-mismatch", "this key was used for another request", status=422
@@ -59,11 +63,13 @@ def begin(engine: Engine, scope: str, key: str, request_sha256: str, now_us: int
         if stored.status is not None:
             return Answer(stored.status, stored.media_type, stored.body)
         if now_us - stored.created_us < TAKEOVER_US:
-            raise Refused(
-                "idempotency-in-progress", "the first request with this key runs", retry_after=1
-            )
+            raise _running()
         connection.execute(update(idempotency).where(*which).values(created_us=now_us))
         return None
+
+
+def _running() -> Refused:
+    return Refused("idempotency-in-progress", "the first request with this key runs", retry_after=1)
 
 
 def finish(engine: Engine, scope: str, key: str, status: int, media_type: str, body: bytes) -> None:
@@ -78,7 +84,7 @@ def finish(engine: Engine, scope: str, key: str, status: int, media_type: str, b
 
 
 def forget(engine: Engine, scope: str, key: str) -> None:
-    """Lets a request that ended in a fault of ours (5xx) run again under its key."""
+    """Lets a request run again under its key: a fault of ours (5xx), or no outcome yet (202)."""
     which = (idempotency.c.scope == scope, idempotency.c.idempotency_key == key)
     with writing(engine) as connection:
         connection.execute(delete(idempotency).where(*which, idempotency.c.status.is_(None)))

@@ -48,6 +48,10 @@ class OutcomeUnknown(Refused):
         super().__init__("payment-outcome-unknown", detail, status=202, **extra)
 
 
+#: refusals after which a payment that was begun may have happened or not
+UNSETTLED = ("payment-outcome-unknown", "busy")
+
+
 class NotAccepted(InvalidInput):
     """Stripe refused the request as such (unknown payment method, unfit state)."""
 
@@ -229,7 +233,8 @@ class Payments:
             text = body.decode()
             stripe.WebhookSignature.verify_header(text, signature, self._webhook_secret)
             signed_s = int(str(signature).partition("t=")[2].partition(",")[0])
-        except (stripe.SignatureVerificationError, ValueError) as problem:
+        except (stripe.SignatureVerificationError, ValueError, TypeError) as problem:
+            # TypeError: hmac compares no text beyond ASCII
             raise Refused(
                 "webhook-signature", "the signature does not hold", status=400
             ) from problem

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from aiqleads.commerce.ids import new_id
-from aiqleads.commerce.payments import Payments
+from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import TopUp, drive_topup
-from aiqleads.errors import InvalidInput
+from aiqleads.errors import InvalidInput, Refused
 from aiqleads.store import holds, ledger, orders
 from aiqleads.store.database import reader
 from aiqleads.store.ledger import Posting
@@ -64,8 +64,8 @@ def topup(
 
     amount_cents: 500 to 1,000,000. key: as in `holds.place`. The result may also be `open`
     with a client_secret (the card's bank asks for authentication: HTTP 202).
-    Refused: `card-declined` 402 (decline_code), `payment-outcome-unknown` 202 (reconcile
-    will find out). InvalidInput for an amount or a payment method that cannot be.
+    Refused: `card-declined` 402 (decline_code), `payment-outcome-unknown` 202 (topup_id:
+    reconcile will find out, and so does the same request under the same key). InvalidInput for an amount or a payment method that cannot be.
     """
     if not LEAST_TOPUP_CENTS <= amount_cents <= MOST_TOPUP_CENTS:
         raise InvalidInput(
@@ -91,6 +91,13 @@ def topup(
                     now_us,
                 ),
             )
-    made = drive_topup(engine, payments, attempt_id, now_us)
+    try:
+        made = drive_topup(engine, payments, attempt_id, now_us)
+    except Refused as problem:
+        if problem.kind not in UNSETTLED:
+            raise
+        raise OutcomeUnknown(
+            "the payment's outcome is not known yet; it will be settled", topup_id=attempt_id
+        ) from problem
     made.raise_if_failed()
     return made

@@ -28,8 +28,8 @@ class Reject:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return value
+    if not pd.api.types.is_scalar(value):  # a list or a struct, as Parquet may hold
+        return value.tolist() if hasattr(value, "tolist") else value
     if pd.isna(value):
         return None
     return value.item() if hasattr(value, "item") else value

@@ -124,11 +124,14 @@ def ingest(
     parts = []
     try:
         with market_lock(settings, market.name):
-            for number, file in enumerate(files):
-                steps = _Steps(progress, number, len(files))
-                parts.append(_ingest_one(settings, engine, known, file, market, at_us, steps))
-            steps.next("frames")
-            leads = _write_lead_frames(settings, engine, market.name)
+            try:
+                for number, file in enumerate(files):
+                    steps = _Steps(progress, number, len(files))
+                    parts.append(_ingest_one(settings, engine, known, file, market, at_us, steps))
+            finally:  # a payload that is refused leaves those before it whole
+                if parts:
+                    steps.next("frames")
+                    leads = _write_lead_frames(settings, engine, market.name)
     finally:
         engine.dispose()
     return _report(known, market, parts, leads, time.perf_counter() - started)

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def _text(path: Path, body: bytes) -> str:
     if body[:2] == b"\x1f\x8b":
         try:
             body = gzip.decompress(body)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InvalidInput(f"{path} is a broken gzip file: {error}") from error
     for magic, what in _STRANGERS.items():
         if body.startswith(magic):

@@ -458,7 +458,9 @@ def _conclude(columns: tuple[ColumnDrift, ...], rules: Rules) -> tuple[bool, lis
 def _sentence(c: ColumnDrift) -> str:
     weight = "the ranker's output" if c.column == "score" else f"{c.importance:.1%} of importance"
     moved = "its categories moved"
-    if c.kind == "number":
+    if c.kind == "number" and np.isnan(c.shift):
+        moved = "not one value is left"
+    elif c.kind == "number":
         moved = f"{'up' if c.shift > 0 else 'down'} by {abs(c.shift):.2f} sd"
     return f"{c.column} ({weight}): {moved}, distance {c.effect:.2f}, q = {c.q_value:.2g}"
 

@@ -187,10 +187,14 @@ def compare(
     models: name -> scorer, `challenger` being one of them. slices: name -> value of each
     request (G,). Intervals are percentile bootstraps over requests, whole agents drawn at a
     time, with the same draws for all lines. A champion that reads a feature which the frame
-    no longer has is left out and `note` says so. Raises InvalidInput for an unknown challenger.
+    no longer has is left out and `note` says so. Raises InvalidInput for an unknown challenger
+    and for a model that learned from requests of the window, as after a change of the split.
     """
     if challenger not in models:
         raise InvalidInput(f"no model {challenger!r}; there are {', '.join(models)}")
+    since_us = int(dataset.at_market_us.min())
+    if seen := [n for n, each in models.items() if each.card.trained_until_market_us > since_us]:
+        raise InvalidInput(f"{', '.join(seen)} learned from requests of this window: train again")
     note = ""
     if champion is not None and (gone := sorted(set(champion.features) - set(dataset.features))):
         note = f"the champion reads {', '.join(gone)}, which the feature frame no longer has"
@@ -226,7 +230,7 @@ def compare(
     return Comparison(
         market=market,
         window=dataset.name,
-        since_market_us=int(dataset.at_market_us.min()),
+        since_market_us=since_us,
         until_market_us=int(dataset.at_market_us.max()) + 1,
         requests=len(dataset.sizes),
         agents=len(set(dataset.agent_id)),
@@ -235,7 +239,9 @@ def compare(
         challenger_version=models[challenger].version,
         champion_version=champion.version if champion is not None else "",
         rows=rows,
-        slices=_slices(measured[challenger], measured[SLICE_PEER], dataset, slices or {}, seed),
+        slices=_slices(
+            measured[challenger], measured[SLICE_PEER], dataset, slices or {}, seed, resamples
+        ),
         resamples=resamples,
         seed=seed,
         dataset_digest=dataset.digest,
@@ -301,6 +307,7 @@ def _slices(
     dataset: Dataset,
     slices: Mapping[str, NDArray[np.object_]],
     seed: int,
+    resamples: int,
 ) -> list[Slice]:
     found = []
     for name, values in slices.items():
@@ -309,7 +316,9 @@ def _slices(
             a, b = challenger["ndcg10"][kept], peer["ndcg10"][kept]
             if np.isnan(a).all():
                 continue
-            difference = paired_bootstrap(a, b, dataset.agent_id[kept], seed=seed)
+            difference = paired_bootstrap(
+                a, b, dataset.agent_id[kept], resamples=resamples, seed=seed
+            )
             found.append(
                 Slice(
                     name=name,

@@ -108,12 +108,14 @@ def train_ranker(
         data={"train": train.digest, "validate": validate.digest},
     )
     scorer = Scorer(model, card)
+    # Ties fall by chance, not in the order of the policy that showed the rows.
+    tie = np.random.default_rng(chosen["random_seed"]).random(len(validate))
     return Trained(
         scorer=scorer,
         loss=loss,
         params={**chosen, "loss_function": LOSSES[loss], "thread_count": threads},
         curve=np.asarray(curve, dtype=np.float64),
-        validate_ndcg=ndcg_at(TOP, validate.gain, scorer.score(validate.X), validate.sizes),
+        validate_ndcg=ndcg_at(TOP, validate.gain, scorer.score(validate.X), validate.sizes, tie),
         seconds=time.perf_counter() - started,
     )
 

@@ -48,6 +48,16 @@ def shown_price(cents: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(steps * PRICE_STEP_CENTS, dtype=np.int64)
 
 
+def shown_quality(quality: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quality as it is shown: in tenths, shape kept."""
+    return np.asarray(np.round(quality, 1), dtype=np.float64)
+
+
+def shown_received(received_market_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Arrivals as they are shown: the full hour before, microseconds, shape kept."""
+    return np.asarray(received_market_us // US_PER_HOUR * US_PER_HOUR, dtype=np.int64)
+
+
 def card(snapshot: Snapshot, row: int) -> Card:
     """The card of the lead in this place of a snapshot."""
     fact = {name: snapshot.columns[name][row] for name in LEAD_FACTS}
@@ -63,7 +73,7 @@ def card(snapshot: Snapshot, row: int) -> Card:
         baths=None if np.isnan(fact["baths"]) else round(float(fact["baths"]) * 2) / 2,
         living_area_about_sqft=_floor(fact["living_area_sqft"], AREA_STEP_SQFT),
         built_about=_floor(fact["year_built"], YEAR_STEP),
-        quality=round(float(fact["quality"]), 1),
+        quality=float(shown_quality(fact["quality"])),
         max_buyers=int(fact["max_buyers"]),
         cell=None if cell == WITHHELD else format(cell, "x"),
         received=_hour(fact["received_market_us"]),

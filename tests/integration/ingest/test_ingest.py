@@ -320,6 +320,17 @@ def test_a_payload_that_is_not_the_feed_is_one_line_and_stores_nothing(
     assert not (home.data / "raw").exists()
 
 
+def test_a_refused_payload_leaves_those_before_it_in_the_frames(
+    home: Settings, lucas: Market, feed: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    with pytest.raises(InvalidInput, match="is empty"):
+        _ingest(home, lucas, feed, empty)
+    assert len(read_frame(home, "lucas", "leads")) == _count(home, lead) > 0
+    assert len(read_frame(home, "lucas", "submissions")) >= _count(home, lead)
+
+
 def test_a_source_that_breaks_its_word_is_refused_whole(
     home: Settings, lucas: Market, feed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pandas as pd
 
 from aiqleads.contracts.quarantine import rejects
@@ -32,3 +33,9 @@ def test_what_json_does_not_know_is_written_as_text() -> None:
     )
     (only,) = rejects(problems, given)
     assert json.loads(only.row_json) == {"day": "1996-04-23 00:00:00", "fields": ["a", "b"]}
+
+
+def test_lists_and_structs_of_a_parquet_file_are_kept() -> None:
+    given = pd.DataFrame({"sizes": [np.array([1, 2])], "at": [{"x": 1.5}]}, index=[1])
+    (only,) = rejects(_problems((1, "at", "rule", None)), given)
+    assert json.loads(only.row_json) == {"sizes": [1, 2], "at": {"x": 1.5}}

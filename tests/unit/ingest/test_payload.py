@@ -72,6 +72,7 @@ def test_a_row_of_another_width_is_kept_and_known(tmp_path: Path) -> None:
         (b"%PDF-1.7", "a PDF"),
         (b"PAR1 and then nothing", "broken Parquet"),
         (b"\x1f\x8bnot gzip", "broken gzip"),
+        (b"\x1f\x8b\x08\x00garbagegarbage", "broken gzip"),
         (b"a,b\n\xe9,2\n", "nor text in utf-8"),
         (b"a,b\n\x00,2\n", "NUL"),
         (b'a,b\n"1,2\n', "line"),

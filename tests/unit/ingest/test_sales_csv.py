@@ -163,3 +163,15 @@ def test_sources_say_what_they_are() -> None:
     assert all(name == source.name for name, source in SOURCES.items())
     with pytest.raises(UnknownName, match="known: sales_csv"):
         source_named("redfin_pdf")
+
+
+def test_bytes_are_read_as_text_and_may_be_none(
+    written: Write, feed: pd.DataFrame, make_market: Make, tiny_toml: str
+) -> None:
+    price = feed["price"].astype(str).str.encode("utf-8")
+    price.iloc[0] = b"\xff\x00"
+    given = feed.assign(price=price, shape=[b"\x01\xff"] * len(feed))
+    parsed = parse(written(given, "feed.parquet"), make_market(tiny_toml))
+    assert parsed.problems["index"].tolist() == [1]
+    assert parsed.rows["price_cents"].notna().sum() == len(feed) - 1
+    assert parsed.columns["shape"] == "text"

@@ -124,6 +124,19 @@ def test_values_that_go_missing_are_found() -> None:
     assert moved.drifted
 
 
+def test_a_feature_without_any_value_left_is_named_so_and_the_page_is_made(
+    tmp_path: Path,
+) -> None:
+    reference, current = _both(0)
+    current = current.assign(f0=np.nan)
+    verdict = judge(reference, current, IMPORTANCE)
+    assert verdict.alert
+    (reason,) = (each for each in verdict.reasons if each.startswith("f0 "))
+    assert "not one value is left" in reason and "nan" not in reason
+    page = report_page(reference, current, verdict, tmp_path / "drift.html")
+    assert "not one value is left" in page.read_text(encoding="utf-8")
+
+
 def test_a_wider_spread_is_found_though_the_middle_stays() -> None:
     reference, current = _both(6)
     middle = current["f0"].mean()

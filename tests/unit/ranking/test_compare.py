@@ -156,6 +156,26 @@ def test_an_unknown_challenger_is_refused(
         compare(*held_out, {"new": trained.scorer}, "other")
 
 
+def test_a_model_that_learned_from_the_window_is_not_measured(
+    held_out: tuple[Dataset, Truth], trained: Trained
+) -> None:
+    test, truth = held_out
+    until = int(test.at_market_us.min()) + 1
+    card = replace(trained.scorer.card, trained_until_market_us=until)
+    with pytest.raises(InvalidInput, match="new learned from requests of this window"):
+        compare(test, truth, {"new": Scorer(trained.scorer.model, card)}, "new")
+
+
+def test_slices_are_resampled_as_often_as_the_rest(
+    held_out: tuple[Dataset, Truth], trained: Trained
+) -> None:
+    test, truth = held_out
+    everyone = {"all": np.full(len(test.sizes), "yes", dtype=object)}
+    models = {"new": trained.scorer}
+    found = compare(test, truth, models, "new", slices=everyone, resamples=40)
+    assert found.slices[0].difference == found.row("new").over["popular lately"]["ndcg10"]
+
+
 def test_a_constant_score_measures_as_a_random_one_not_as_the_order_that_was_shown(
     held_out: tuple[Dataset, Truth],
 ) -> None:

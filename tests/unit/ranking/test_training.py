@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,18 @@ def test_the_challenger_is_the_best_on_validate(windows: tuple[Dataset, Dataset]
     assert best_of([found[0], found[0]]) is found[0]
 
 
+def test_a_ranker_that_knows_nothing_is_not_judged_by_the_order_that_was_shown(
+    windows: tuple[Dataset, Dataset],
+) -> None:
+    train, validate = windows
+    blind = replace(validate, X=np.zeros_like(validate.X))  # all scores of a request are equal
+    found = train_ranker(train, blind, "QueryRMSE", {**SMALL, "iterations": 2})
+    shown = np.nanmean(ndcg_at(10, validate.gain, -validate.position, validate.sizes))
+    chance = np.nanmean(ndcg_at(10, validate.gain, BASELINES["random"](validate), validate.sizes))
+    assert chance < shown - 0.05
+    assert found.validate_mean == pytest.approx(chance, abs=0.03)
+
+
 def test_what_cannot_be_trained_is_refused(windows: tuple[Dataset, Dataset]) -> None:
     train, validate = windows
     with pytest.raises(UnknownName, match="YetiRank"):
@@ -157,8 +170,6 @@ def test_what_cannot_be_trained_is_refused(windows: tuple[Dataset, Dataset]) -> 
         train_ranker(validate, train, "QueryRMSE")
     silent = train.where(np.zeros(len(train.sizes), dtype=bool))
     assert not len(silent)
-    from dataclasses import replace
-
     quiet = replace(train, label=np.zeros_like(train.label))
     with pytest.raises(InvalidInput, match="no agent answered"):
         train_ranker(quiet, validate, "QueryRMSE")

@@ -90,6 +90,7 @@ def _stripped(column: pd.Series) -> pd.Series:
     """The column with texts stripped and the ways to write nothing made missing."""
     if column.dtype != object:
         return column
+    column = column.map(lambda x: x.decode("utf-8", "replace") if isinstance(x, bytes) else x)
     text = column.where(column.isna(), column.astype(str).str.strip())
     return text.mask(text.str.lower().isin(_NOTHING))
 
