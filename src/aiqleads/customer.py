@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from httpx import codes
 import pandas as pd
 
 from aiqleads.domain import US_PER_DAY, Tier
@@ -140,7 +139,7 @@ def buy(http: httpx.Client, kept: Kept, keys: Keys, pay_with: str, place: int) -
         if held.is_success:
             bill = {"hold_ids": [held.json()["hold_id"]], "pay_with": pay_with}
             order = _post(http, keys, "/v1/checkout", bill, f"{name}-checkout")
-            if order.status_code == codes.CREATED:
+            if order.status_code == httpx.codes.CREATED:
                 return _answer(order)
             if order.is_success:  # not settled yet: the same demo, run again, goes on with it
                 break

@@ -140,7 +140,8 @@ def pay_by_card(
 
     Refused: `card-declined` 402 (decline_code), `hold-expired` 409 (before paying, or lost
     meanwhile: the authorisation is void), `payment-outcome-unknown` 202 (order_id: look
-    there, or ask again under the same key), `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that cannot be charged.
+    there, or ask again under the same key), `busy` 503 (before
+    Stripe heard of anything). InvalidInput for a payment method that cannot be charged.
     """
     order_id = new_id("ord", agent_id, key)
     with writing(engine) as connection:

@@ -65,7 +65,8 @@ def topup(
     amount_cents: 500 to 1,000,000. key: as in `holds.place`. The result may also be `open`
     with a client_secret (the card's bank asks for authentication: HTTP 202).
     Refused: `card-declined` 402 (decline_code), `payment-outcome-unknown` 202 (topup_id:
-    reconcile will find out, and so does the same request under the same key). InvalidInput for an amount or a payment method that cannot be.
+    reconcile will find out, and so does the same request under the same key).
+    InvalidInput for an amount or a payment method that cannot be.
     """
     if not LEAST_TOPUP_CENTS <= amount_cents <= MOST_TOPUP_CENTS:
         raise InvalidInput(

@@ -152,31 +152,37 @@ def report_page(
     """Writes Evidently's report of the verdict as one HTML file that needs no network.
 
     The verdict with its reasons stands on top; every column's test below it is ours, its
-    figure the column's q-value. notice: what is simulated. sample: rows of each frame that
+    figure the column's q-value. Evidently refuses a column without any value: it is named on
+    top and has no chart. notice: what is simulated. sample: rows of each frame that
     are drawn at most (evenly spaced).
     """
     # Evidently takes seconds to import, and only a report needs it.
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    names = [c.column for c in verdict.columns]
-    definition = DataDefinition(
-        numerical_columns=[c.column for c in verdict.columns if c.kind == "number"],
-        categorical_columns=[c.column for c in verdict.columns if c.kind == "category"],
-    )
-    frames = [
-        Dataset.from_pandas(_thinned(frame, sample)[names], data_definition=definition)
-        for frame in (current, reference)
+    thinned = [_thinned(frame, sample) for frame in (current, reference)]
+    filled = [
+        c
+        for c in verdict.columns
+        if all(np.isfinite(frame[c.column].to_numpy(np.float64)).any() for frame in thinned)
     ]
+    names = [c.column for c in filled]
+    definition = DataDefinition(
+        numerical_columns=[c.column for c in filled if c.kind == "number"],
+        categorical_columns=[c.column for c in filled if c.kind == "category"],
+    )
+    frames = [Dataset.from_pandas(frame[names], data_definition=definition) for frame in thinned]
     preset = DataDriftPreset(
         columns=names,
-        per_column_method={c.column: _evidently_test(c) for c in verdict.columns},
+        per_column_method={c.column: _evidently_test(c) for c in filled},
         # Evidently's own verdict is a share of columns: set so that it agrees with ours.
-        drift_share=len(verdict.drifted) / len(names) if verdict.alert else 1.01,
+        drift_share=sum(c.drifted for c in filled) / len(names) if verdict.alert else 1.01,
     )
     text = Report([preset]).run(*frames).get_html_str(as_iframe=False)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
+    if empty := [c.column for c in verdict.columns if c not in filled]:
+        notice = f"{notice} Without any value, so without a chart: {', '.join(empty)}.".strip()
     part.write_text(_headed(text, verdict, title, notice), encoding="utf-8")
     return part.replace(out)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -241,3 +244,98 @@ def test_probes_answer(shop: Any) -> None:
 def test_no_route_hides_from_the_scopes_table(shop: Any) -> None:
     plain = [route for route in shop.client.app.routes if isinstance(route, APIRoute)]
     assert {route.path for route in plain} <= {path for _, path in ROUTES}
+
+
+def test_a_request_of_many_faults_lists_a_few(shop: Any, is_problem: IsProblem) -> None:
+    body = {"agent_id": "A0003", **{f"odd{i}": i for i in range(5_000)}}
+    answer = shop.ask("POST", "/v1/recommendations", body)
+    problem = is_problem(answer, 422, "invalid-input")
+    assert len(problem["errors"]) == 20
+    assert "(and 4999 more)" in problem["detail"]
+    assert len(answer.content) < 10_000
+    long = is_problem(shop.ask("GET", f"/v1/leads?{'x' * 9_000}=1"), 422, "invalid-input")
+    assert len(str(long)) < 2_000
+
+
+def test_a_length_of_many_digits_is_too_large(shop: Any, is_problem: IsProblem) -> None:
+    answer = shop.client.get("/livez", headers={"Content-Length": "9" * 5_000})
+    is_problem(answer, 413, "body-too-large")
+
+
+def test_a_client_who_leaves_is_no_fault_of_ours(
+    shop: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/stripe/webhook",
+        "raw_path": b"/v1/stripe/webhook",
+        "query_string": b"",
+        "headers": [],
+    }
+    asyncio.run(shop.client.app(scope, receive, send))
+    assert sent == []
+    assert "fault" not in "".join(capsys.readouterr())
+
+
+def test_a_clock_set_back_keeps_no_revoked_key_alive(shop: Any, is_problem: IsProblem) -> None:
+    text, key = agents.create_key(shop.state.commerce, "A0003", ["cart:write"], 0)
+    assert shop.ask("GET", "/v1/cart", key=text).status_code == 200
+    shop.now_us -= 3_600_000_000
+    agents.revoke_key(shop.state.commerce, key.key_id, shop.now_us)
+    is_problem(shop.ask("GET", "/v1/cart", key=text), 401, "access-denied")
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "L\\u0000", "\\u00e9"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/recommendations", '{"agent_id": "%s"}'),
+        ("/v1/recommendations", '{"agent_id": "A0003", "filters": {"property_types": ["%s"]}}'),
+        (
+            "/v1/interactions",
+            '{"agent_id": "A0003", "events": [{"event_id": "e", "lead_id": "%s"}]}',
+        ),
+        (
+            "/v1/interactions",
+            '{"agent_id": "A0003", "events": [{"event_id": "e", "lead_id": "L00001", '
+            '"request_id": "%s"}]}',
+        ),
+        ("/v1/cart/holds", '{"lead_ids": ["%s"]}'),
+        ("/v1/checkout", '{"hold_ids": ["%s"]}'),
+    ],
+)
+def test_text_that_no_database_takes_is_bad_input(
+    shop: Any, is_problem: IsProblem, path: str, body: str, text: str
+) -> None:
+    headers = {
+        "Authorization": f"Bearer {shop.key('A0003')}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": "k",
+    }
+    answer = shop.client.post(path, content=body % text, headers=headers)
+    is_problem(answer, 422, "invalid-input")
+
+
+@pytest.mark.parametrize("path", ["/v1/leads/%00", "/v1/orders/%00", "/v1/orders/%ED%A0%80"])
+def test_a_path_that_no_database_takes_is_bad_input(
+    shop: Any, is_problem: IsProblem, path: str
+) -> None:
+    is_problem(shop.ask("GET", path), 422, "invalid-input")
+
+
+@pytest.mark.parametrize("place", [[True, "a"], [1, "\ud800"], [1, "\0"], [2**63, "a"], {"a": 1}])
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/leads"])
+def test_a_made_up_cursor_is_bad_input(
+    shop: Any, is_problem: IsProblem, path: str, place: Any
+) -> None:
+    cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+    is_problem(shop.ask("GET", path, params={"cursor": cursor}), 422, "invalid-input")

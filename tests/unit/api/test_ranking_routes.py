@@ -297,3 +297,46 @@ def test_answers_say_what_is_not_real(shop: Any) -> None:
     assert "invented" in answer.json()["notice"]
     assert "stand-in" in shop.ask("GET", "/v1/wallet").json()["payments"]
     assert "stand-in" in json.dumps(shop.client.get("/openapi.json").json()["info"])
+
+
+@pytest.mark.parametrize("number", [1e39, -1e300, 10**200])
+def test_score_refuses_what_its_numbers_do_not_hold(
+    shop: Any, is_problem: IsProblem, number: float
+) -> None:
+    row = [0.0] * (len(shop.state.scorer.features) - 1) + [number]
+    refused = is_problem(
+        shop.ask("POST", "/v1/score", {"rows": [row]}, agent=None), 422, "invalid-input"
+    )
+    assert "32-bit" in refused["detail"]
+
+
+def test_filters_do_not_tell_how_far_a_lead_lies(shop: Any) -> None:
+    def count(agent: str | None, **filters: Any) -> tuple[Any, Any]:
+        body = {"agent_id": "A0003", "k": 1, "filters": filters}
+        answer = shop.ask("POST", "/v1/recommendations", body, agent=agent).json()
+        return answer["candidates"], answer["rings"]
+
+    assert all(isinstance(n, int) for n in count("A0003"))
+    assert count("A0003", min_beds=3) == (None, None)
+    assert all(isinstance(n, int) for n in count(None, min_beds=3))
+
+
+def test_a_price_and_a_cursor_tell_no_more_than_the_card(
+    shop: Any, serving_world: dict[str, Any]
+) -> None:
+    facts = serving_world["_facts"](np.random.default_rng(3), 60)
+    hour_us = 3_600_000_000
+    received = (facts["received_market_us"] // hour_us - 30) * hour_us
+    for shift_us, quality in ((1, 0.46), (hour_us - 1, 0.54)):
+        told = facts | {
+            "received_market_us": received + shift_us,
+            "quality": np.full(60, quality),
+        }
+        serving_world["publish"](shop.state.settings, told)
+        shop.now_us += 2_000_000
+        page = shop.ask("GET", "/v1/leads?limit=20").json()
+        one = shop.ask("GET", f"/v1/leads/{page['items'][0]['lead_id']}").json()
+        seen = page["items"], page["next_cursor"], one["card"], one["price"]
+        if shift_us == 1:
+            first = seen
+    assert seen == first

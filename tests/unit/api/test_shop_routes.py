@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from aiqleads.commerce import holds, idempotency
+from aiqleads.commerce import holds, idempotency, reconcile
+from aiqleads.commerce.payments import OutcomeUnknown
+from aiqleads.errors import Refused
 
 IsProblem = Callable[[Any, int, str], dict[str, Any]]
 MINUTE_US = 60_000_000
@@ -228,3 +230,89 @@ def test_an_operator_cannot_buy(shop: Any, is_problem: IsProblem) -> None:
     is_problem(shop.ask("GET", "/v1/cart", agent=None), 403, "access-denied")
     body = {"lead_ids": [shop.lead()]}
     is_problem(shop.ask("POST", "/v1/cart/holds", body, agent=None), 403, "access-denied")
+
+
+@pytest.mark.parametrize("signature", ["t=1,v1=\xe9", "\xe9", "t=\xb2,v1=0", "t=" + "9" * 1_900])
+def test_a_garbled_signature_is_refused(shop: Any, is_problem: IsProblem, signature: str) -> None:
+    headers = {"Stripe-Signature": signature.encode("latin-1")}
+    answer = shop.client.post("/v1/stripe/webhook", content=b"{}", headers=headers)
+    is_problem(answer, 400, "webhook-signature")
+
+
+def _card(shop: Any) -> dict[str, Any]:
+    held = shop.hold("A0003", shop.lead()).json()
+    return {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
+
+
+def test_an_unknown_outcome_is_told_and_the_same_request_settles_it(
+    shop: Any, is_problem: IsProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = _card(shop)
+
+    def silent(*_args: Any, **_more: Any) -> Any:
+        raise OutcomeUnknown("no answer")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.state.payments, "retrieve", silent)
+        told = shop.ask("POST", "/v1/checkout", body, once="c")
+        problem = is_problem(told, 202, "payment-outcome-unknown")
+        assert told.headers["Location"] == f"/v1/orders/{problem['order_id']}"
+        assert int(told.headers["Retry-After"]) > 0
+        assert shop.ask("GET", told.headers["Location"]).json()["state"] == "pending"
+        is_problem(shop.ask("POST", "/v1/checkout", body, once="c"), 202, "payment-outcome-unknown")
+    paid = shop.ask("POST", "/v1/checkout", body, once="c")
+    assert (paid.status_code, paid.json()["state"]) == (201, "paid")
+    assert paid.json()["order_id"] == problem["order_id"]
+    again = shop.ask("POST", "/v1/checkout", body, once="c")
+    assert (again.content, again.headers["Idempotent-Replayed"]) == (paid.content, "true")
+    assert len(shop.state.payments.standin.intents()) == 1
+    document = shop.client.get("/openapi.json").json()["paths"]["/v1/checkout"]["post"]
+    kinds = {"application/json", "application/problem+json"}
+    assert set(document["responses"]["202"]["content"]) == kinds
+
+
+def _busy(*_args: Any, **_more: Any) -> Any:
+    raise Refused("busy", "the database is busy; nothing was changed", status=503, retry_after=1)
+
+
+@pytest.mark.parametrize("what", ["topup", "checkout"])
+def test_a_payment_that_was_begun_is_never_called_unchanged(
+    shop: Any, is_problem: IsProblem, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    topup = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    path, body = ("/v1/wallet/topups", topup) if what == "topup" else ("/v1/checkout", _card(shop))
+    with monkeypatch.context() as broken:
+        broken.setattr(reconcile, "writing", _busy)
+        is_problem(shop.ask("POST", path, body, once="p"), 202, "payment-outcome-unknown")
+    assert shop.ask("POST", path, body, once="p").status_code == 201
+    (intent,) = shop.state.payments.standin.intents()
+    assert intent["status"] == "succeeded"
+    assert shop.ask("GET", "/v1/admin/invariants", agent=None).json()["ok"] is True
+
+
+def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topup = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    with monkeypatch.context() as broken:
+        broken.setattr(idempotency, "finish", _busy)
+        first = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
+    assert first.status_code == 201
+    shop.now_us += 2 * MINUTE_US
+    again = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
+    assert again.json()["topup_id"] == first.json()["topup_id"]
+    assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 5_000
+
+
+def test_best_effort_does_without_a_lead_that_is_not_on_offer(
+    shop: Any, is_problem: IsProblem
+) -> None:
+    lead = shop.lead()
+    is_problem(shop.hold("A0003", lead, "L9"), 404, "not-found")
+    is_problem(shop.hold("A0003", "L8", "L9", mode="best_effort"), 404, "not-found")
+    held = shop.hold("A0003", "L9", lead, mode="best_effort")
+    assert held.status_code == 201
+    assert [item["lead_id"] for item in held.json()["items"]] == [lead]
+    assert [(one["lead_id"], one["kind"]) for one in held.json()["refused"]] == [
+        ("L9", "not-found")
+    ]

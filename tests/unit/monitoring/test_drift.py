@@ -132,9 +132,12 @@ def test_a_feature_without_any_value_left_is_named_so_and_the_page_is_made(
     verdict = judge(reference, current, IMPORTANCE)
     assert verdict.alert
     (reason,) = (each for each in verdict.reasons if each.startswith("f0 "))
-    assert "not one value is left" in reason and "nan" not in reason
+    assert "not one value is left" in reason
+    assert "nan" not in reason
     page = report_page(reference, current, verdict, tmp_path / "drift.html")
-    assert "not one value is left" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "not one value is left" in text
+    assert "without a chart: f0." in text
 
 
 def test_a_wider_spread_is_found_though_the_middle_stays() -> None:
