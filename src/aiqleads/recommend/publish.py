@@ -115,9 +115,14 @@ def manifest_of(
 def _notice(leads: pd.DataFrame, agents: pd.DataFrame) -> str:
     """What in the snapshot nobody ever did or was, in one sentence; empty where all is real."""
     said = []
-    if (leads.invented != "").any():
-        fields = sorted({field for text in leads.invented.unique() for field in text.split(",")})
-        said.append(f"of some leads these are invented: {', '.join(filter(None, fields))}")
+    wholly = leads.invented == "all"
+    if wholly.any():
+        said.append(f"{int(wholly.sum())} of {len(leads)} leads are invented altogether")
+    fields = {name for text in leads.invented[~wholly].unique() for name in text.split(",") if name}
+    if fields:
+        said.append(
+            f"the others stand in for recorded sales, with invented {', '.join(sorted(fields))}"
+        )
     if agents.invented.any():
         said.append("the agents and what they did are simulated")
     return f"Sample market: {'; '.join(said)}." if said else ""
