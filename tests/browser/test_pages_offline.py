@@ -39,14 +39,16 @@ COUNT_COLOURS = """async (png) => {
   const image = new Image();
   image.src = "data:image/png;base64," + png;
   await image.decode();
-  const canvas = Object.assign(document.createElement("canvas"), {width: image.width, height: image.height});
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, {width: image.width, height: image.height});
   const context = canvas.getContext("2d");
   context.drawImage(image, 0, 0);
   const pixels = new Uint32Array(context.getImageData(0, 0, image.width, image.height).data.buffer);
   const counts = new Map();
   pixels.forEach((p) => counts.set(p, (counts.get(p) || 0) + 1));
-  return Object.fromEntries([...counts].map(([p, n]) => [
-    "#" + [p & 255, (p >> 8) & 255, (p >> 16) & 255].map((v) => v.toString(16).padStart(2, "0")).join(""), n]));
+  const hex = (p) => [p & 255, (p >> 8) & 255, (p >> 16) & 255]
+    .map((v) => v.toString(16).padStart(2, "0")).join("");
+  return Object.fromEntries([...counts].map(([p, n]) => ["#" + hex(p), n]));
 }"""
 
 

@@ -19,10 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SALES = ROOT.parent / "shared" / "data" / "sales"
 MARKETS = ROOT / "tests" / "data" / "markets"
 
-pytestmark = [
-    pytest.mark.shared_data,
-    pytest.mark.skipif(not SALES.is_dir(), reason="the folder of shared data is not here"),
-]
+pytestmark = pytest.mark.shared_data
 
 
 def test_ames_joins_month_and_year_and_finds_its_zone(home: Settings) -> None:

@@ -24,7 +24,7 @@ def _written(tmp_path: Path, name: str, body: bytes) -> Path:
     [
         ("sales.csv", CSV),
         ("sales.parquet", CSV),
-        ("sales.xlsx", gzip.compress(CSV)),
+        ("sales.xlsx", gzip.compress(CSV, mtime=0)),
         ("sales.txt", CSV.replace(b",", b"\t")),
         ("bom.csv", b"\xef\xbb\xbf" + CSV),
         ("utf16.csv", CSV.decode().encode("utf-16")),

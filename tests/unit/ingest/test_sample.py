@@ -23,7 +23,6 @@ def test_the_sample_is_small_and_the_one_that_its_readme_describes() -> None:
 
 
 @pytest.mark.shared_data
-@pytest.mark.skipif(not CSV.is_file(), reason="the folder of shared data is not here")
 def test_the_script_makes_the_sample(tmp_path: Path) -> None:
     made = tmp_path / "made.parquet"
     digest = runpy.run_path(str(FOLDER / "make_sample.py"))["make"](CSV, made)
