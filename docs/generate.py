@@ -15,9 +15,11 @@ from typing import Any
 
 import click
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 
 from aiqleads.cli import app
 from aiqleads.features.catalog import data_dictionary
+from aiqleads.monitoring import metrics
 from aiqleads.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,7 @@ def generated() -> dict[Path, str]:
     return {
         docs / "settings.md": settings_page(),
         docs / "command-line.md": command_line_page(),
+        docs / "metrics.md": metrics_page(),
         docs / "data-dictionary.md": data_dictionary(),
         docs / "benchmarks.md": benchmarks_page(),
         ROOT / "README.md": readme(),
@@ -96,6 +99,15 @@ def commands(command: Any, path: str = "") -> list[tuple[str, str]]:
     for name in sorted(children):
         rows += commands(children[name], f"{path} {name}".strip())
     return rows
+
+
+def metrics_page() -> str:
+    """One row a metric of the service."""
+    wrappers = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    found = [each.describe()[0] for each in wrappers]
+    rows = [f"| `{m.name}` | {m.type} | {m.documentation} |" for m in found]
+    head = "# Metrics\n\n`GET /metrics`, Prometheus' text format, all workers together.\n\n"
+    return NOTE + head + "| metric | kind | what it is |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def benchmarks_page() -> str:

@@ -12,6 +12,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from aiqleads.api.app import create_app
+from aiqleads.api.state import ServiceState
+from aiqleads.settings import Settings
 from aiqleads.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,3 +93,19 @@ def test_recorded_figures_have_every_field() -> None:
         return
     for row in json.loads(recorded.read_text()):
         assert {"name", "value", "unit", "peer", "goal", "ok", "n", "day"} <= set(row)
+
+
+def test_every_route_stands_in_the_docs(served: Settings) -> None:
+    page = (ROOT / "docs" / "http-api.md").read_text()
+    state = ServiceState.open(served, served.home / "scorer")
+    try:
+        routes = create_app(state).openapi()["paths"]
+    finally:
+        state.close()
+    missing = [
+        f"{method.upper()} {path}"
+        for path, methods in routes.items()
+        for method in methods
+        if f"{method.upper()} {path}" not in page
+    ]
+    assert missing == []
