@@ -37,7 +37,7 @@ demo: $(STAMP) ## the main job end to end on the sample: leads, rankers, service
 .PHONY: test
 test: $(STAMP) ## all tests with coverage
 	bash tests/system-packages.sh
-	$(BIN)/pytest -q -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: serve
 serve: $(STAMP) ## the service on http://127.0.0.1:3000 (PORT=.. for another)

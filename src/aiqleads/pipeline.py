@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -198,17 +199,18 @@ def execute_notebook(
         raise UnknownName(f"{source.name} has no parameter {', '.join(unknown)}; it has {names}")
     executed.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(executed),
-            parameters=dict(parameters),
-            kernel_name="python3",
-            # Kernels talk over sockets in the file system: nobody else on the machine can listen.
-            config=Config({"KernelManager": {"transport": "ipc"}}),
-            progress_bar={"desc": source.stem, "leave": False} if progress else False,
-            cwd=str(source.parent),
-            store_widget_state=False,
-        )
+        # The kernel talks over sockets in a private folder: nobody else on the machine listens.
+        with TemporaryDirectory(prefix="aiqleads-") as sockets:
+            papermill.execute_notebook(
+                str(source),
+                str(executed),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+                progress_bar={"desc": source.stem, "leave": False} if progress else False,
+                cwd=str(source.parent),
+                store_widget_state=False,
+            )
     except PapermillExecutionError as error:
         failed = executed.with_suffix(".failed.ipynb")
         executed.replace(failed)

@@ -16,7 +16,7 @@ from aiqleads.pipeline import checkout_path
 from aiqleads.settings import Settings
 from aiqleads.stages import STAGES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SMALL = {
     "simulate": {"agents": 40},

@@ -167,7 +167,7 @@ def test_a_snapshot_holds_the_leads_on_offer_and_all_agents(market: Settings) ->
     shown = snapshot.columns["shown_cell"]
     assert np.unique(shown[shown != 0], return_counts=True)[1].min() >= 5
     notice = snapshot.manifest.notice
-    for word in ("all", "ask_price_cents", "contact", "simulated"):
+    for word in ("altogether", "ask_price_cents", "contact", "simulated"):
         assert word in notice
 
 
