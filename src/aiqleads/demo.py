@@ -128,12 +128,14 @@ def _paths(settings: Settings, runs: Mapping[str, Run]) -> dict[str, str]:
 def show(report: DemoReport, console: Console | None = None) -> None:
     """The closing table, for people; by default on stdout."""
     console = console or Console()
-    console.print(f"\n[bold]AIQLeads demo[/bold]  {report.notice}\n")
+    console.print(f"\n[bold]AIQLeads demo[/bold]  {report.notice}\n", highlight=False)
     for table in (_facts(report), _rankers(report), _offers(report), _stages(report)):
         console.print(table)
     for name, path in report.paths.items():
         console.print(f"{name:<13} {path}")
-    console.print(f"\n{report.seconds} s in all. Serve it yourself: [bold]make serve[/bold]")
+    console.print(
+        f"\n{report.seconds} s in all. Serve it yourself: [bold]make serve[/bold]", highlight=False
+    )
 
 
 def _facts(report: DemoReport) -> Table:
