@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import runpy
 import shutil
 from collections.abc import Generator
@@ -14,6 +15,10 @@ import pytest
 from aiqleads.settings import Settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One process runs hundreds of tests with their databases; many systems start it with 1,024.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+_files = 20_000 if _most == resource.RLIM_INFINITY else _most
+resource.setrlimit(resource.RLIMIT_NOFILE, (_files, _most))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
