@@ -204,7 +204,7 @@ def _parameters(pairs: list[str]) -> dict[str, Any]:
 
 @app.command()
 def compare(context: typer.Context, market: MarketName = "lucas", as_json: Json = False) -> None:
-    """Champion, challenger and baselines on the held-out window, with intervals."""
+    """Measure rankers on the held-out window, with intervals; then the gate decides."""
     from aiqleads.pipeline import run_stage
     from aiqleads.stages import stage_named
 
