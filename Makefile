@@ -52,8 +52,12 @@ bento: $(STAMP) ## the champion as a built bento
 	$(BIN)/aiqleads package
 
 .PHONY: bench
-bench: $(STAMP) ## measures (NAME=ranking|serving for one group), into reports/benchmarks.json
+bench: $(STAMP) ## measures (NAME=feeds|ranking|serving|demo for one group), into reports/benchmarks.json
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
+
+.PHONY: soak
+soak: $(STAMP) ## the long counts (NAME=feeds): fuzzing, kills; resumable, reports under reports/soak
+	$(BIN)/python tests/soak/run.py $(NAME)
 
 .PHONY: docs
 docs: $(STAMP) ## writes what is generated: docs/, environment.yml

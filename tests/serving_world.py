@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,10 @@ from aiqleads.ranking.scorer import Card, Scorer
 from aiqleads.recommend.cards import shown_price
 from aiqleads.recommend.snapshot import Manifest, write
 from aiqleads.settings import Settings
-from aiqleads.store import agents, leads
+from aiqleads.store import agents, batches, leads
 from aiqleads.store.database import open_room
+from aiqleads.store.tables import lead, submission
+from aiqleads.store.vault import Vault
 
 #: 1998-01-01 in the market's time zone
 AS_OF_US = 883_630_800_000_000
@@ -169,64 +172,18 @@ def _facts(rng: np.random.Generator, n: int) -> dict[str, Any]:
 
 
 def _store(settings: Settings, facts: Mapping[str, Any], agents_count: int) -> None:
-    """The same leads, with invented people, and the agents in the two rooms."""
+    """The same leads, with invented people, and the agents in their rooms."""
     rooms = open_room(settings, "leads"), open_room(settings, "commerce")
-    rows = [
-        {
-            "lead_id": lead_id.decode(),
-            "market": "testville",
-            "source": "synthetic",
-            "source_key": f"row {i}",
-            "batch_id": "b1",
-            "intent": ("sell", "buy")[facts["intent"][i]],
-            "property_type": ("condo", "house")[facts["property_type"][i]],
-            "received_market_us": int(facts["received_market_us"][i]),
-            "expires_market_us": int(facts["expires_market_us"][i]),
-            "ask_price_cents": int(facts["ask_price_cents"][i]),
-            "currency": "USD",
-            "beds": None if np.isnan(facts["beds"][i]) else float(facts["beds"][i]),
-            "baths": float(facts["baths"][i]),
-            "living_area_sqft": float(facts["living_area_sqft"][i]),
-            "lot_area_sqft": None,
-            "garage_area_sqft": None,
-            "rooms": None,
-            "year_built": float(facts["year_built"][i]),
-            "lon": float(facts["lon"][i]),
-            "lat": float(facts["lat"][i]),
-            "place_precision": "point",
-            "cell": int(facts["stored_cell"][i]),
-            "region": "r",
-            "utm_x_m": 0.0,
-            "utm_y_m": 0.0,
-            "max_buyers": int(facts["max_buyers"][i]),
-            "quality": float(facts["quality"][i]),
-            "quality_reasons": "",
-            "invented": "all",
-            "name": f"Person {i}",
-            "email": f"person{i}@example.com",
-            "phone": f"+1 419 555 01{i % 100:02d}",
-        }
-        for i, lead_id in enumerate(facts["lead_id"])
-    ]
-    counts = ("rows_read", "accepted", "incomplete", "updated", "duplicates", "quarantined")
+    columns = _lead_columns(facts)
+    vault = Vault.open(settings)
     with rooms[0].begin() as connection:
-        leads.add_batch(
-            connection,
-            dict.fromkeys(counts, 0)
-            | {
-                "batch_id": "b1",
-                "source": "synthetic",
-                "market": "testville",
-                "path": "none",
-                "payload_sha256": "0" * 64,
-                "payload_columns": "{}",
-                "contract_version": "1",
-                "rows_read": len(rows),
-                "accepted": len(rows),
-                "ingested_us": 0,
-            },
-        )
-        leads.put_leads(connection, [row | {"invented": "all"} for row in rows], [])
+        batches.begin(connection, [BATCH])
+        counted = {"rows_read": len(facts["lead_id"]), "accepted": len(facts["lead_id"])}
+        batches.count(connection, BATCH["batch_id"], counted)
+        batches.end(connection, [BATCH["batch_id"]], "done")
+        leads.add_leads(connection, columns)
+        leads.add_submissions(connection, _submissions(vault, columns))
+    vault.close()
     agents.add(
         rooms[1],
         [
@@ -237,3 +194,90 @@ def _store(settings: Settings, facts: Mapping[str, Any], agents_count: int) -> N
     )
     for room in rooms:
         room.dispose()
+
+
+BATCH = {
+    "batch_id": "b1",
+    "source": "synthetic",
+    "market": "testville",
+    "path": "none",
+    "payload_sha256": "0" * 64,
+    "contract_version": "1",
+    "ingested_us": 0,
+}
+
+
+def _lead_columns(facts: Mapping[str, Any]) -> dict[str, list[Any]]:
+    n = len(facts["lead_id"])
+    ids = [lead_id.decode() for lead_id in facts["lead_id"]]
+    given = {
+        "lead_id": ids,
+        "person_id": ids,
+        "source_key": [f"row {i}" for i in range(n)],
+        "intent": [("sell", "buy")[code] for code in facts["intent"]],
+        "property_type": [("condo", "house")[code] for code in facts["property_type"]],
+        "cell": facts["stored_cell"].tolist(),
+        "beds": [None if np.isnan(beds) else float(beds) for beds in facts["beds"]],
+    }
+    for name in (
+        "received_market_us",
+        "expires_market_us",
+        "ask_price_cents",
+        "baths",
+        "living_area_sqft",
+        "year_built",
+        "lon",
+        "lat",
+        "max_buyers",
+        "quality",
+    ):
+        given[name] = facts[name].tolist()
+    same = {
+        "market": "testville",
+        "source": "synthetic",
+        "batch_id": "b1",
+        "currency": "USD",
+        "place_precision": "point",
+        "region": "r",
+        "utm_x_m": 0.0,
+        "utm_y_m": 0.0,
+        "submissions": 1,
+        "fraud": 0.0,
+        "invented": "all",
+        **dict.fromkeys(
+            ("timeline", "financing", "quality_reasons", "fraud_reasons", "waits", "estimated"), ""
+        ),
+    }
+    return {
+        column.name: given.get(column.name, [same.get(column.name)] * n) for column in lead.columns
+    }
+
+
+def _submissions(vault: Vault, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    n = len(columns["lead_id"])
+    ids = [f"U{lead_id}" for lead_id in columns["lead_id"]]
+    people = [
+        {
+            "name": f"Person {i}",
+            "email": f"person{i}@example.com",
+            "phone": f"+1 419 555 01{i % 100:02d}",
+        }
+        for i in range(n)
+    ]
+    keys = [f"person:{lead_id}" for lead_id in columns["lead_id"]]
+    names = [leads.sealed_name(who) for who in ids]
+    sealed = vault.seal(keys, names, [json.dumps(person).encode() for person in people])
+    given = {
+        "submission_id": ids,
+        "key_id": keys,
+        "contact": sealed,
+        "content": vault.match(ids),
+        "row_number": list(range(1, n + 1)),
+        "arrived_us": [0] * n,
+        "invented": [True] * n,
+        "rule": [""] * n,
+    }
+    return {
+        column.name: given.get(column.name, columns.get(column.name))
+        for column in submission.columns
+    }

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from aiqleads.domain import US_PER_DAY, Tier
 from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady
@@ -36,7 +36,9 @@ keys_app = typer.Typer(help="API keys: shown once, stored hashed.", no_args_is_h
 quarantine_app = typer.Typer(help="Rows that were rejected, with reasons.", no_args_is_help=True)
 app.add_typer(agents_app, name="agents")
 app.add_typer(keys_app, name="keys")
+source_app = typer.Typer(help="Sources: their state, and batches taken back.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(source_app, name="source")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 MarketName = Annotated[
@@ -115,29 +117,185 @@ def sources(as_json: Json = False) -> None:
 def ingest(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="A name that `aiqleads sources` lists.")],
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Files; none: the market file's own.")
+    payloads: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, or https:// addresses to pull; none: the market file's own."),
     ] = None,
     market: MarketName = "lucas",
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="What changed in the feed is normal from now.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Parse, validate, normalise, deduplicate, score and store."""
+    """Parse, validate, normalise, link, score and store; a killed run goes on where it stood."""
     from aiqleads.ingest.aggregate import ingest as ingest_source
     from aiqleads.ingest.market import load_market
 
-    emit(
-        ingest_source(context.obj, source, paths or [], load_market(market, context.obj)),
-        as_json=as_json,
+    report = ingest_source(
+        context.obj,
+        source,
+        [each if "://" in each else Path(each) for each in payloads or []],
+        load_market(market, context.obj),
+        on_drift="accept" if accept_changes else "stop",
     )
+    emit(report, as_json=as_json)
+    if report.stopped:
+        print(f"aiqleads: the source {source} is stopped: {report.stopped}", file=sys.stderr)
+    elif report.quarantined and report.quarantined == report.rows_read:
+        print("aiqleads: no row holds; all are in quarantine", file=sys.stderr)
+    else:
+        return
+    raise typer.Exit(4)
 
 
 @quarantine_app.command("list")
-def quarantine_list(context: typer.Context, as_json: Json = False) -> None:
+def quarantine_list(
+    context: typer.Context,
+    batch: Annotated[str, typer.Option(help="One batch alone.")] = "",
+    as_json: Json = False,
+) -> None:
     """Rejected rows, counted by rule."""
-    from aiqleads.store.database import open_room, reader
-    from aiqleads.store.leads import quarantine_counts
+    from aiqleads.store.batches import quarantine_counts
+    from aiqleads.store.database import open_room
 
-    emit({"rules": quarantine_counts(reader(open_room(context.obj, "leads")))}, as_json=as_json)
+    counts = quarantine_counts(open_room(context.obj, "leads"), [batch] if batch else None)
+    emit({"rules": counts}, as_json=as_json)
+
+
+@quarantine_app.command("replay")
+def quarantine_replay(
+    context: typer.Context,
+    batch: Annotated[str, typer.Option(help="One batch alone.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Try rejected rows again with today's parsers; those that hold are taken in."""
+    from aiqleads.ingest.replay import replay
+
+    report = replay(context.obj, batch or None)
+    emit(report, as_json=as_json)
+    raise typer.Exit(0 if report.held else 3)
+
+
+@source_app.command("list")
+def source_list(context: typer.Context, as_json: Json = False) -> None:
+    """Every source: its state, what is in store of it, and pushes that wait or failed."""
+    from aiqleads.store import inbox, sources
+    from aiqleads.store.database import open_room, reader
+
+    waiting = inbox.counts(open_room(context.obj, "vault"))
+    with reader(open_room(context.obj, "leads")).connect() as connection:
+        states, held = sources.all_states(connection), sources.held(connection)
+    rows = {
+        name: {
+            "state": states.get(name, sources.SourceState()).state,
+            "reason": states.get(name, sources.SourceState()).reason,
+            **asdict(held.get(name, sources.Held())),
+            "pushes_waiting": waiting.get(name, inbox.Waiting()).waiting,
+            "pushes_failed": waiting.get(name, inbox.Waiting()).failed,
+        }
+        for name in sorted({*states, *held, *waiting})
+    }
+    emit({"sources": rows} if as_json else rows, as_json=as_json)
+
+
+@source_app.command("pause")
+def source_pause(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A source.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it later.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Take nothing more in from a source, and sell nothing of it; pushes wait."""
+    from aiqleads.store import sources
+
+    with _known_source(context.obj, name) as connection:
+        now = sources.pause(connection, name, reason or "by hand", _now_us())
+    emit({"source": name, **asdict(now)}, as_json=as_json)
+
+
+@source_app.command("resume")
+def source_resume(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A source.")],
+    as_json: Json = False,
+) -> None:
+    """Take a source in and sell it again; pushes that failed are tried again."""
+    from aiqleads.store import inbox, sources
+    from aiqleads.store.vault import Vault
+
+    with _known_source(context.obj, name) as connection:
+        now = sources.resume(connection, name, _now_us())
+    again = inbox.try_again(Vault.open(context.obj), name)
+    emit({"source": name, **asdict(now), "pushes_tried_again": again}, as_json=as_json)
+
+
+@source_app.command("recall")
+def source_recall(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A source.")],
+    batch: Annotated[str, typer.Option(help="One batch, as an ingest named it.")] = "",
+    since: Annotated[
+        datetime | None, typer.Option(help="Batches ingested from then on, UTC.")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="Batches before that, UTC.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it later.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Take batches back (without options all of the source): who is to be credited what."""
+    from aiqleads.commerce.recall import recall
+    from aiqleads.store.database import open_room
+
+    with _commerce(context.obj) as engine:
+        found = recall(
+            open_room(context.obj, "leads"),
+            engine,
+            name,
+            reason or "by hand",
+            _now_us(),
+            batch_id=batch or None,
+            since_us=_utc_us(since),
+            until_us=_utc_us(until),
+        )
+    emit(found, as_json=as_json)
+
+
+@source_app.command("report")
+def source_report(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(help="Folder; default: reports/sources.")] = None,
+    as_json: Json = False,
+) -> None:
+    """An HTML page for each source: its batches over time, reasons, drift, sales."""
+    from aiqleads.monitoring.source_pages import write_pages
+
+    settings: Settings = context.obj
+    paths = write_pages(settings, out or settings.reports / "sources", _now_us())
+    emit({"pages": [str(path) for path in paths]}, as_json=as_json)
+
+
+@app.command()
+def work(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="Do what waits, then end.")] = False,
+    interval: Annotated[
+        float, typer.Option(min=0.05, max=3600, help="Seconds between looks at the inbox.")
+    ] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """The background process: parse what was pushed, publish it, heal payments."""
+    import threading
+
+    from aiqleads.work import Rhythm
+    from aiqleads.work import work as run
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    done = run(context.obj, once=once, stop=stop, rhythm=Rhythm(interval=interval))
+    emit(done, as_json=as_json)
+    if once:
+        nothing = not (done.pushes or done.put_off or done.published or done.payments)
+        raise typer.Exit(4 if done.failed else 3 if nothing else 0)
 
 
 @app.command()
@@ -381,6 +539,27 @@ def _commerce(settings: Settings) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _known_source(settings: Settings, name: str) -> Iterator[Connection]:
+    """A transaction on the leads room; UnknownName for what neither is a source nor has leads."""
+    from aiqleads.ingest.sources import source_named
+    from aiqleads.store import sources
+    from aiqleads.store.database import open_room
+    from aiqleads.store.transactions import writing
+
+    with writing(open_room(settings, "leads")) as connection:
+        if name not in sources.held(connection):
+            source_named(name)
+        yield connection
+
+
+def _utc_us(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(zoned.timestamp() * 1_000_000)
 
 
 def _now_us() -> int:

@@ -266,7 +266,7 @@ def _market_digest(settings: Settings, parameters: Parameters) -> str:
     if not given:
         return ""
     market = load_market(given, settings)
-    sales = _digest(market.sales.path) if market.sales.path else ""
+    sales = _digest(market.sales.path) if market.sales and market.sales.path else ""
     return hashlib.sha256((market.model_dump_json() + sales).encode()).hexdigest()
 
 

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        description="SQLAlchemy URL of one database; unset, two SQLite files under data/.",
+        description="SQLAlchemy URL of one database; unset, SQLite files under data/.",
     )
     stripe_secret_key: SecretStr | None = Field(
         default=None,
@@ -43,6 +43,20 @@ class Settings(BaseSettings):
     )
     stripe_api_base: str | None = Field(
         default=None, description="Another address of Stripe's API, for tests."
+    )
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64 that wrap the data key of every person; "
+        "unset, data/keys/encryption.key, made on first use.",
+    )
+    matching_key: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64 for the digests by which people are matched; "
+        "unset, data/keys/matching.key, made on first use.",
+    )
+    feeds: Path | None = Field(
+        default=None,
+        description="TOML of how each source is reached and proves itself; unset, data/feeds.toml.",
     )
     mlflow_tracking_uri: str | None = Field(
         default=None, description="MLflow's store; unset, mlruns/mlflow.db."
@@ -62,6 +76,11 @@ class Settings(BaseSettings):
         return self.home / "data"
 
     @cached_property
+    def feeds_file(self) -> Path:
+        """TOML of the sources' secrets, forms and addresses; it need not exist."""
+        return self.feeds or self.data / "feeds.toml"
+
+    @cached_property
     def reports(self) -> Path:
         """Directory of executed notebooks, maps and drift reports."""
         return self.home / "reports"
@@ -76,10 +95,10 @@ class Settings(BaseSettings):
         """MLflow's store as a URI."""
         return self.mlflow_tracking_uri or f"sqlite:///{self.mlruns / 'mlflow.db'}"
 
-    def url(self, room: Literal["leads", "commerce"]) -> str:
-        """SQLAlchemy URL of one of the two rooms: ingested leads, or money and holds.
+    def url(self, room: Literal["leads", "vault", "commerce"]) -> str:
+        """SQLAlchemy URL of one of the rooms: ingested leads, keys, or money and holds.
 
-        Embedded they are two SQLite files, so that a large ingest never makes a
-        payment wait; with `database_url` set both live in that database.
+        Embedded they are SQLite files, so that a large ingest never makes a payment or a
+        push wait; with `database_url` set all live in that database.
         """
         return self.database_url or f"sqlite:///{self.data / f'{room}.db'}"

@@ -87,10 +87,40 @@ def test_an_ingest_accounts_for_every_row_and_nothing_is_stored_twice(
     for report in (first, again):
         parts = ("accepted", "updated", "duplicates", "quarantined")
         assert report["rows_read"] == sum(int(str(report[part])) for part in parts) == 40
-    assert first["accepted"] == again["updated"]
+    assert first["accepted"] == again["duplicates"]
     assert again["leads"] == first["leads"]
     rules = shell.json("quarantine", "list")["rules"]
     assert sum(rules.values()) >= int(str(first["quarantined"]))  # type: ignore[attr-defined]
+
+
+def test_a_payload_of_which_no_row_holds_is_an_alert_and_can_be_replayed(
+    shell: Shell, tmp_path: Path
+) -> None:
+    path = tmp_path / "cheap.csv"
+    pd.read_parquet(SAMPLE).head(12).assign(price=5).to_csv(path, index=False)
+    done = shell("ingest", "sales_csv", path, "--json")
+    assert done.returncode == 4
+    report = json.loads(done.stdout)
+    assert report["quarantined"] == report["rows_read"] == 12
+    assert done.stderr.splitlines()[-1] == "aiqleads: no row holds; all are in quarantine"
+    batch = report["batches"][0]["batch_id"]
+    listed = shell.json("quarantine", "list", "--batch", batch)
+    assert set(listed["rules"].values()) == {12}  # type: ignore[attr-defined]
+    replayed = shell("quarantine", "replay", "--batch", batch, "--json")
+    assert replayed.returncode == 3, "they break the same rule today"
+    assert json.loads(replayed.stdout) == {"tried": 12, "held": 0, "batches": {}}
+    refused(shell("quarantine", "replay", "--batch", "gone"), "gone")
+
+
+def test_a_source_that_is_stopped_is_one_line_and_says_how_to_go_on(
+    shell: Shell, tmp_path: Path
+) -> None:
+    path = few_sales(tmp_path, 200)
+    shell.json("ingest", "sales_csv", path)
+    odd = pd.read_csv(path).rename(columns={"price": "sold_for"})
+    odd.to_csv(path, index=False)
+    refused(shell("ingest", "sales_csv", path), "price")
+    refused(shell("ingest", "sales_csv", path), "stopped", "source resume sales_csv")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -13,17 +14,32 @@ from aiqleads.api import schemas
 from aiqleads.api.auth import Operator
 from aiqleads.api.state import State
 from aiqleads.commerce import invariants
+from aiqleads.domain import US_PER_SECOND
 from aiqleads.monitoring import metrics
-from aiqleads.store import ledger
+from aiqleads.store import inbox, ledger
 from aiqleads.store.database import reader
 
 router = APIRouter(tags=["operations"])
 
 
 @router.get("/metrics", response_class=Response)
-def prometheus() -> Response:
+def prometheus(state: State) -> Response:
     """Metrics of all workers in Prometheus' text format."""
+    _look_at_the_inbox(state)
     return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+
+def _look_at_the_inbox(state: State) -> None:
+    now_us, engine = state.now_us(), state.vault.engine
+    found = inbox.counts(engine).values()
+    oldest = [each.oldest_us for each in found if each.oldest_us is not None]
+    seen = inbox.last_beat(engine, inbox.WORKER)
+    metrics.intake(
+        waiting=sum(each.waiting for each in found),
+        failed=sum(each.failed for each in found),
+        oldest_age_s=max(0.0, (now_us - min(oldest)) / US_PER_SECOND) if oldest else 0.0,
+        worker_age_s=max(0.0, (now_us - seen[0]) / US_PER_SECOND) if seen else math.inf,
+    )
 
 
 @router.get("/v1/admin/invariants")

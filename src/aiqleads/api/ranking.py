@@ -282,7 +282,7 @@ def _disclosed(state: ServiceState, lead_id: str) -> dict[str, Any]:
     """What only the buyer of a lead sees."""
     facts = leads.lead_row(state.leads, lead_id)
     return {
-        "contact": schemas.Contact(**leads.lead_contact(state.leads, lead_id)),
+        "contact": schemas.Contact(**leads.lead_contact(state.leads, state.vault, lead_id)),
         "place": schemas.Place(
             lon=facts["lon"], lat=facts["lat"], precision=facts["place_precision"]
         ),

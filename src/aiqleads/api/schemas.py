@@ -403,6 +403,16 @@ class TopUpAnswer(Answer):
     client_secret: str | None = None
 
 
+# --- feeds -------------------------------------------------------------------------
+
+
+class PushAnswer(Answer):
+    """A body that is kept; it is parsed outside of this service."""
+
+    delivery: Annotated[str, Field(description="The sender's name of it, with a digest.")]
+    status: Literal["accepted", "already-accepted"]
+
+
 # --- operations --------------------------------------------------------------------
 
 

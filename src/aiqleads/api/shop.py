@@ -6,6 +6,7 @@ payment for Stripe as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -23,9 +24,11 @@ from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import checkout, holds, orders, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
-from aiqleads.errors import UnknownName
+from aiqleads.errors import Refused, UnknownName
 from aiqleads.recommend.cards import moment
+from aiqleads.store.database import reader
 from aiqleads.store.orders import Order
+from aiqleads.store.sources import withheld_leads
 
 router = APIRouter(tags=["shop"])
 _UNKNOWN = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -51,15 +54,19 @@ def _asked(
 ) -> tuple[list[holds.HoldLine], list[tuple[str, int]], list[dict[str, Any]]]:
     """The leads with their prices, with their buyers, and what best_effort does without.
 
-    UnknownName for a lead that is not on offer; with best_effort only when none is.
+    UnknownName for a lead that is not on offer, Refused `lead-withheld` for one that may
+    not be sold now; with best_effort only when none is left.
     """
     snapshot = state.snapshot
     now_market_us = snapshot.market_now_us(state.now_us())
+    withheld = _withheld(state, body.lead_ids)
     lines, buyers, absent = [], [], []
     for lead_id in body.lead_ids:
         try:
             row, tier = offered_row(state, snapshot, caller, lead_id)
-        except UnknownName as problem:
+            if lead_id in withheld:
+                raise _not_sold(lead_id)
+        except (UnknownName, Refused) as problem:
             absent.append({"lead_id": lead_id, "kind": problem.kind, "detail": problem.detail})
             if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
@@ -67,6 +74,25 @@ def _asked(
         lines.append(holds.HoldLine(lead_id, quote_of(snapshot, row, tier, now_market_us)))
         buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
     return lines, buyers, absent
+
+
+def _withheld(state: ServiceState, lead_ids: Sequence[str]) -> set[str]:
+    """Those that may not be sold at this moment; the snapshot may know of it only later."""
+    with reader(state.leads).connect() as connection:
+        return withheld_leads(connection, lead_ids)
+
+
+def _not_sold(lead_id: str) -> Refused:
+    detail = f"the lead {lead_id} is not sold now: its source is paused or took it back"
+    return Refused("lead-withheld", detail, lead_id=lead_id)
+
+
+def _check_held(state: ServiceState, agent_id: str, hold_ids: Sequence[str], now_us: int) -> None:
+    """Refused `lead-withheld` where what is held was withheld since."""
+    live = holds.cart(state.commerce, agent_id, now_us).holds
+    held = [item.lead_id for hold in live if hold.hold_id in hold_ids for item in hold.items]
+    if gone := sorted(_withheld(state, held)):
+        raise _not_sold(gone[0])
 
 
 @router.get("/v1/cart")
@@ -115,6 +141,7 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
 
     def work() -> Response:
         now_us, agent_id, seed = state.now_us(), caller.agent, once.seed
+        _check_held(state, agent_id, body.hold_ids, now_us)
         if body.pay_with == "wallet":
             order = checkout.pay_by_wallet(
                 state.commerce, agent_id, body.hold_ids, now_us, key=seed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self, cast
 
@@ -20,6 +21,7 @@ from aiqleads.recommend.snapshot import Shelf, Snapshot
 from aiqleads.settings import Settings
 from aiqleads.store.database import connect
 from aiqleads.store.journal import Journal
+from aiqleads.store.vault import Vault
 
 
 def wall_now_us() -> int:
@@ -66,6 +68,13 @@ class ServiceState:
         self.journal.close()
         self.leads.dispose()
         self.commerce.dispose()
+        if "vault" in self.__dict__:
+            self.vault.close()
+
+    @cached_property
+    def vault(self) -> Vault:
+        """Data keys and pushed bodies; opened when it is first asked for."""
+        return Vault.open(self.settings)
 
     @property
     def payments_notice(self) -> str:

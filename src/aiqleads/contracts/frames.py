@@ -38,7 +38,13 @@ LEADS: tuple[Promise, ...] = (
     Promise("lon", _FLOAT, "degrees", _HOME, "Longitude, WGS 84.", True, -180, 180),
     Promise("lat", _FLOAT, "degrees", _HOME, "Latitude, WGS 84.", True, -90, 90),
     Promise(
-        "place_precision", _STR, "", _LEAD, "What the place is.", True, among=("point", "area")
+        "place_precision",
+        _STR,
+        "",
+        _LEAD,
+        "What the place is.",
+        True,
+        among=("point", "zip", "city", "area"),
     ),
     Promise("cell", _INT, "H3 res 10", _HOME, "Stored cell.", True, 1, _CELL_HIGH),
     Promise("region", _STR, "", _HOME, "Named area, or H3 res-6 cell.", True),

@@ -12,26 +12,40 @@ import pandas as pd
 import pandera.pandas as pa
 
 from aiqleads.contracts.promise import Promise, schema
+from aiqleads.contracts.reso import with_reso_names
 
 CONTRACT_VERSION = "sale_feed 1"
 
 _SALE, _HOME = "sale", "home sold"
-PROMISES: tuple[Promise, ...] = (
-    Promise("key", "str", "", _SALE, "The feed's own key of the sale, where it has one."),
-    Promise("price_cents", "float64", "cents", _SALE, "What was paid.", True, 1, 100_000_000_00),
-    Promise("sold", "datetime64[ns]", "local day", _SALE, "Day of the sale."),
-    Promise("lon", "float64", "degrees", _HOME, "Longitude, WGS 84.", False, -180, 180),
-    Promise("lat", "float64", "degrees", _HOME, "Latitude, WGS 84.", False, -90, 90),
-    Promise("beds", "float64", "rooms", _HOME, "Bedrooms.", False, 0, 50),
-    Promise("baths", "float64", "rooms", _HOME, "Bathrooms; a half bath is 0.5.", False, 0, 50),
-    Promise("living_area_sqft", "float64", "sqft", _HOME, "Floor area.", False, 100, 50_000),
-    Promise("lot_area_sqft", "float64", "sqft", _HOME, "Area of the lot.", False, 100, 1e8),
-    Promise("garage_area_sqft", "float64", "sqft", _HOME, "Area of garages.", False, 0, 20_000),
-    Promise("rooms", "float64", "rooms", _HOME, "Rooms in all.", False, 0, 100),
-    Promise("year_built", "float64", "year", _HOME, "Year of construction.", False, 1600, 2200),
-    Promise(
-        "property_type", "str", "", _HOME, "Kind of home, as the feed names it.", True, longest=40
+PROMISES: tuple[Promise, ...] = with_reso_names(
+    (
+        Promise("key", "str", "", _SALE, "The feed's own key of the sale, where it has one."),
+        Promise(
+            "price_cents", "float64", "cents", _SALE, "What was paid.", True, 1, 100_000_000_00
+        ),
+        Promise("sold", "datetime64[ns]", "local day", _SALE, "Day of the sale."),
+        Promise("lon", "float64", "degrees", _HOME, "Longitude, WGS 84.", False, -180, 180),
+        Promise("lat", "float64", "degrees", _HOME, "Latitude, WGS 84.", False, -90, 90),
+        Promise("beds", "float64", "rooms", _HOME, "Bedrooms.", False, 0, 50),
+        Promise("baths", "float64", "rooms", _HOME, "Bathrooms; a half bath is 0.5.", False, 0, 50),
+        Promise("living_area_sqft", "float64", "sqft", _HOME, "Floor area.", False, 100, 50_000),
+        Promise("lot_area_sqft", "float64", "sqft", _HOME, "Area of the lot.", False, 100, 1e8),
+        Promise("garage_area_sqft", "float64", "sqft", _HOME, "Area of garages.", False, 0, 20_000),
+        Promise("rooms", "float64", "rooms", _HOME, "Rooms in all.", False, 0, 100),
+        Promise("year_built", "float64", "year", _HOME, "Year of construction.", False, 1600, 2200),
+        Promise(
+            "property_type",
+            "str",
+            "",
+            _HOME,
+            "Kind of home, as the feed names it.",
+            True,
+            longest=40,
+        ),
     ),
+    key="ListingKey",
+    price_cents="ClosePrice",
+    sold="CloseDate",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -18,34 +19,83 @@ from aiqleads.settings import Settings
 REPEAT_WITHIN_DAYS = 3
 
 Share = Annotated[float, Field(ge=0, le=1)]
+#: one of theirs, or several that are joined by a space
+Names = str | tuple[str, ...]
 _AREA = {"sqft": 1.0, "sqm": 10.763910416709722, "acre": 43560.0, "hectare": 107639.10416709722}
 _MONEY = {"usd": 100.0, "cents": 1.0, "usd_thousand": 100_000.0, "major": 100.0}
 #: ours -> factor of each unit that a feed may use: money to cents, areas to square feet
 UNITS: dict[str, dict[str, float]] = {
     "price": _MONEY,
+    "close_price": _MONEY,
     "living_area": _AREA,
     "lot_area": _AREA,
     "garage_area": _AREA,
 }
 REQUIRED = ("price", "lon", "lat")
-COLUMNS = (
-    *REQUIRED,
-    "sold",
+_HOME = ("beds", "baths", "half_baths", "living_area", "lot_area", "year_built")
+_ADDRESS = ("address", "unit", "city", "state", "zip", "lon", "lat")
+#: what each section's columns may be called
+COLUMNS = (*REQUIRED, "sold", "key", *_HOME, "garage_area", "rooms", "property_type")
+LISTING_COLUMNS = (
     "key",
-    "beds",
-    "baths",
-    "half_baths",
-    "living_area",
-    "lot_area",
-    "garage_area",
-    "rooms",
-    "year_built",
+    "mls_id",
+    "status",
+    "offer",
+    "price",
+    "close_price",
+    "listed",
+    "closed",
+    "modified",
     "property_type",
+    *_ADDRESS,
+    *_HOME,
+    "days_on_market",
+    "agent",
+    "demand",
+    "url",
+)
+PEOPLE_COLUMNS = (
+    "key",
+    "received",
+    "intent",
+    "name",
+    "email",
+    "phone",
+    "property_type",
+    "price",
+    *_ADDRESS,
+    *_HOME,
+    "timeline",
+    "financing",
+    "consent_text",
+    "consent_version",
+    "consent_channel",
+    "consented",
+    "consent_proof",
+    "consent_sellers",
 )
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _check_names(section: str, known: tuple[str, ...], **tables: Iterable[str]) -> None:
+    for where, names in tables.items():
+        if unknown := sorted(set(names) - set(known)):
+            raise ValueError(f"[{section}.{where}] knows no {', '.join(unknown)}")
+
+
+def _check_units(section: str, units: Mapping[str, str]) -> None:
+    for name, unit in units.items():
+        if unit not in UNITS.get(name, {}):
+            known = ", ".join(UNITS.get(name, {})) or "none"
+            raise ValueError(f"[{section}.units] {name}: unknown unit {unit!r}; known: {known}")
+
+
+def _factor(units: Mapping[str, str], name: str) -> float:
+    default = "usd" if "price" in name else "sqft"
+    return UNITS[name][units.get(name, default)]
 
 
 class SalesFeed(_Part):
@@ -56,7 +106,7 @@ class SalesFeed(_Part):
     """
 
     path: Path | None = None
-    columns: dict[str, str | tuple[str, ...]]
+    columns: dict[str, Names]
     date_format: str | None = None
     units: dict[str, str] = {}
     missing: dict[str, tuple[float, ...]] = {}
@@ -64,27 +114,111 @@ class SalesFeed(_Part):
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
-        for where, names in (
-            ("columns", self.columns),
-            ("units", self.units),
-            ("missing", self.missing),
-        ):
-            if unknown := sorted(set(names) - set(COLUMNS)):
-                raise ValueError(f"[sales.{where}] knows no {', '.join(unknown)}")
+        _check_names("sales", COLUMNS, columns=self.columns, units=self.units, missing=self.missing)
         if absent := [name for name in REQUIRED if name not in self.columns]:
             raise ValueError(f"[sales.columns] needs {', '.join(absent)}")
         if ("sold" in self.columns) != (self.date_format is not None):
             raise ValueError("[sales] date_format and columns.sold come together")
-        for name, unit in self.units.items():
-            if unit not in UNITS.get(name, {}):
-                known = ", ".join(UNITS.get(name, {})) or "none"
-                raise ValueError(f"[sales.units] {name}: unknown unit {unit!r}; known: {known}")
+        _check_units("sales", self.units)
         return self
 
     def factor(self, name: str) -> float:
         """What a value of one of our columns is multiplied by: to cents or to square feet."""
-        default = "usd" if name == "price" else "sqft"
-        return UNITS[name][self.units.get(name, default)]
+        return _factor(self.units, name)
+
+
+class _Mapped(_Part):
+    """What the maps of listings and of people have in common.
+
+    columns, units: as of sales. date_format: of all its times; ISO 8601 where none is
+    said. nothing: words that stand for "not said" in every column. missing: numbers that
+    do so in one. constants: what holds for every row. values: by column, their word ->
+    ours; a word that is not there stays as it is.
+    """
+
+    path: Path | None = None
+    columns: dict[str, Names]
+    date_format: str = "ISO8601"
+    units: dict[str, str] = {}
+    nothing: tuple[str, ...] = ()
+    missing: dict[str, tuple[float, ...]] = {}
+    constants: dict[str, str | float] = {}
+    values: dict[str, dict[str, str]] = {}
+
+    def check(self, section: str, known: tuple[str, ...], required: tuple[str, ...]) -> None:
+        """ValueError for names and units that the section does not know, or lacks."""
+        _check_names(
+            section,
+            known,
+            columns=self.columns,
+            units=self.units,
+            missing=self.missing,
+            constants=self.constants,
+            values=self.values,
+        )
+        _check_units(section, self.units)
+        if twice := sorted(set(self.columns) & set(self.constants)):
+            raise ValueError(f"[{section}] gives {', '.join(twice)} as column and as constant")
+        given = {*self.columns, *self.constants}
+        if absent := [name for name in required if name not in given]:
+            raise ValueError(f"[{section}.columns] needs {', '.join(absent)}")
+
+    def factor(self, name: str) -> float:
+        """What a value of one of our columns is multiplied by: to cents or to square feet."""
+        return _factor(self.units, name)
+
+
+class ListingsFeed(_Mapped):
+    """How a table of listings is written; `key` names a listing."""
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        self.check("listings", LISTING_COLUMNS, ("key",))
+        return self
+
+
+class PeopleFeed(_Mapped):
+    """How a table of people's enquiries is written; `key` names an enquiry.
+
+    answers: their columns that are kept as what the person said, as JSON. rights:
+    `analyse` where nobody agreed to be contacted by a buyer: such leads need no contact
+    and are never sold.
+    """
+
+    answers: tuple[str, ...] = ()
+    rights: Literal["sell", "analyse"] = "sell"
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        self.check("people", PEOPLE_COLUMNS, ("key", "intent"))
+        return self
+
+
+#: units of the contract of series
+Unit = Literal["usd", "homes", "days", "share", "index", "usd_per_sqft", "sqft", "months", "ratio"]
+
+
+class Metric(_Part):
+    """One column of a table of series: what we call it, its unit, and what it is times."""
+
+    metric: str = Field(min_length=1, max_length=60)
+    unit: Unit
+    times: float = 1.0
+
+
+class SeriesFeed(_Part):
+    """How a table of market series is written: a row is a region in a period.
+
+    region, period: one of theirs, or several joined by a space. metrics: theirs -> ours.
+    """
+
+    path: Path | None = None
+    region: Names
+    region_type: str
+    period: Names
+    date_format: str
+    frequency: Literal["week", "month", "quarter", "year"]
+    metrics: dict[str, Metric] = Field(min_length=1)
 
 
 class Regions(_Part):
@@ -99,9 +233,11 @@ class LeadRules(_Part):
 
     lag_days: the enquiry comes that many days before the sale. life_days: how long a lead
     is offered. ask_*: of the logarithm of the price. max_buyers: shares of leads that one,
-    two, three agents may buy. received_*: window for feeds without sale dates.
+    two, three agents may buy. received_*: window for feeds without sale dates. stand_in:
+    false for a market with leads of its own, whose sales are nothing but sales.
     """
 
+    stand_in: bool = True
     min_price: float = 1_000.0
     lag_days: tuple[int, int] = (35, 98)
     life_days: int = 30
@@ -141,15 +277,22 @@ class Split(_Part):
 
 
 class Market(_Part):
-    """A metro: its clock, its plane coordinates, its feed and the rules of its leads."""
+    """A metro: its clock, its plane coordinates, its feeds and the rules of its leads.
+
+    state: two letters, for feeds that name towns without one.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
     title: str
     timezone: str
     crs: str | None = None
+    state: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
     clock: Literal["frozen", "wall"] = "wall"
-    sales: SalesFeed
+    sales: SalesFeed | None = None
+    listings: ListingsFeed | None = None
+    people: PeopleFeed | None = None
+    series: SeriesFeed | None = None
     regions: Regions | None = None
     leads: LeadRules = LeadRules()
     split: Split | None = None
@@ -168,7 +311,8 @@ class Market(_Part):
         if self.clock == "frozen" and self.split is None:
             raise ValueError("a frozen clock needs [split]: it stands after validate_until")
         window = (self.leads.received_from, self.leads.received_until)
-        if "sold" not in self.sales.columns and None in window:
+        undated = self.sales is not None and "sold" not in self.sales.columns
+        if undated and self.leads.stand_in and None in window:
             raise ValueError(
                 "a feed without sale dates needs [leads] received_from and received_until"
             )
@@ -210,12 +354,12 @@ def _read(file: Path) -> Market:
 
 
 def _rooted(market: Market, root: Path) -> Market:
-    sales, regions = market.sales, market.regions
-    if sales.path is not None:
-        sales = sales.model_copy(update={"path": root / sales.path})
-    if regions is not None:
-        regions = regions.model_copy(update={"path": root / regions.path})
-    return market.model_copy(update={"sales": sales, "regions": regions})
+    parts = {
+        name: part.model_copy(update={"path": root / part.path})
+        for name in ("sales", "listings", "people", "series", "regions")
+        if (part := getattr(market, name)) is not None and part.path is not None
+    }
+    return market.model_copy(update=parts)
 
 
 def _sample_folders(settings: Settings) -> tuple[Path, ...]:

@@ -1,121 +1,161 @@
-"""Reads a table from a file by what is in it, not by what the file is called."""
+"""A payload: what a source sent, as it came, and the records in it.
+
+What it is shows in its bytes, never in its name: CSV in any dialect, Parquet, XLSX, JSON,
+NDJSON, XML, HTML or a mail, gzipped or not. Tables and lines are read in blocks, so that a
+file may be larger than memory. Nothing is lost on the way: the head, the span of each
+record and the tail are the whole body, byte for byte.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import hashlib
 import io
-import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from aiqleads.errors import InvalidInput
+from aiqleads.ingest.payload_bytes import Body, Format, surveyed
+from aiqleads.ingest.read_table import RAGGED, Part, csv_parts, parquet_parts, xlsx_parts
+from aiqleads.ingest.read_tree import (
+    RECORD,
+    html_records,
+    in_parts,
+    json_records,
+    mail_records,
+    ndjson_records,
+    xml_records,
+)
 
-#: column that holds the fields of a row with more or fewer fields than the header
-RAGGED = "(fields)"
+__all__ = ["CHUNK_ROWS", "RAGGED", "RECORD", "Chunk", "Payload", "open_payload", "payload_of"]
 
-_BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_STRANGERS = {
-    b"PK\x03\x04": "a zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"%PDF": "a PDF",
-    b"\x1f\x9d": "a compressed file of an unknown kind",
-}
-_FIELD_LIMIT = 10_000_000
+#: most records in a chunk, which is stored in one transaction
+CHUNK_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records of a payload.
+
+    first_row: number of the first one; 1 is the payload's first. rows: indexed by record
+    number. A table has a column for each of its own: of CSV every value is text ('' where
+    there is none), of Parquet and XLSX the types are kept. A tree has the one column
+    RECORD: a dict (JSON), an Element (XML), an EmailMessage, or a text (HTML).
+    spans: [start, end) of each record in the unpacked body; each begins where the one
+    before ends. In Parquet and XLSX no record has bytes of its own: the first one's span
+    is the whole body. ragged: numbers of rows with more or fewer fields than the header;
+    they hold nothing but RAGGED, a list of what was there.
+    """
+
+    first_row: int
+    rows: pd.DataFrame
+    spans: NDArray[np.int64]
+    ragged: tuple[int, ...]
+    payload: Payload = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Payload:
-    """A file as it came (its bytes in `body`) and the table in it.
+    """Bytes as they came. path: None for what came by network. size: bytes.
 
-    rows: indexed by row number (1 is the first below the header). Of CSV every value is
-    text; of Parquet the types are kept. ragged: row numbers whose count of fields is not
-    the header's; they hold nothing but RAGGED, a list of what was there.
+    name: of the file or address. sha256, size: of the bytes as they came; `body` is them
+    unpacked.
     """
 
-    path: Path
+    path: Path | None
+    name: str
     sha256: str
-    rows: pd.DataFrame
-    body: bytes = field(repr=False)
-    ragged: tuple[int, ...] = ()
+    size: int
+    format: Format
+    body: Body = field(repr=False)
+    open: Callable[[], BinaryIO] = field(repr=False)
+
+    def chunks(
+        self, records: str = "", chunk_rows: int = CHUNK_ROWS, skip: int = 0
+    ) -> Iterator[Chunk]:
+        """All records but the first `skip`, at most so many at a time.
+
+        records: where they are in a tree (of JSON the path of the array, of XML the
+        element's name). An empty array gives no chunk. InvalidInput in one line where the
+        payload is broken, which may show only after some chunks.
+        """
+        for rows, spans, ragged in self._parts(records, chunk_rows, skip):
+            yield Chunk(int(rows.index[0]), rows, spans, ragged, self)
+
+    def partition(self, records: str = "") -> tuple[bytes, NDArray[np.int64], bytes]:
+        """What stands before the first record, the spans of all, what stands after the last."""
+        found = [chunk.spans for chunk in self.chunks(records)]
+        spans = np.concatenate(found) if found else np.empty((0, 2), np.int64)
+        with self.body.open() as stream:
+            if not len(spans):
+                return stream.read(), spans, b""
+            head = stream.read(int(spans[0, 0]))
+            left = int(spans[-1, 1] - spans[0, 0])
+            while left:
+                left -= len(stream.read(min(left, 1 << 20)))
+            return head, spans, stream.read()
+
+    def _parts(self, records: str, chunk_rows: int, skip: int) -> Iterator[Part]:
+        body = self.body
+        match self.format:
+            case "csv":
+                return csv_parts(body, chunk_rows, skip)
+            case "parquet":
+                return parquet_parts(body, chunk_rows, skip)
+            case "xlsx":
+                return xlsx_parts(body, chunk_rows, skip)
+            case "json":
+                found = json_records(body, records)
+            case "ndjson":
+                found = ndjson_records(body)
+            case "xml":
+                found = xml_records(body, records)
+            case "html":
+                found = html_records(body)
+            case "email":
+                found = mail_records(body)
+        return in_parts(found, chunk_rows, skip)
 
 
-def read_payload(path: Path) -> Payload:
-    """Parquet, CSV or gzipped CSV, told apart by the first bytes.
+def open_payload(path: Path) -> Payload:
+    """A file, told by its content. It is read twice at least and must not change meanwhile.
 
-    InvalidInput in one line for a file that is missing, empty, or none of these.
+    InvalidInput in one line for a file that is missing, empty, broken or of no known kind.
     """
     try:
-        body = path.read_bytes()
+        stamp = _stamp(path)
+        with path.open("rb"):
+            pass
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
-    digest = hashlib.sha256(body).hexdigest()
-    ragged: tuple[int, ...] = ()
-    if body[:4] == b"PAR1":
-        rows = _parquet(path, body)
-    else:
-        rows, ragged = _csv(path, _text(path, body))
-    if rows.empty:
-        raise InvalidInput(f"{path} holds no row")
-    rows.index = pd.RangeIndex(1, len(rows) + 1)
-    return Payload(path, digest, rows, body, ragged)
 
-
-def _parquet(path: Path, body: bytes) -> pd.DataFrame:
-    try:
-        return pd.DataFrame(pq.read_table(io.BytesIO(body)).to_pandas())
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise InvalidInput(f"{path} is a broken Parquet file: {first}") from error
-
-
-def _text(path: Path, body: bytes) -> str:
-    if body[:2] == b"\x1f\x8b":
+    def opened() -> BinaryIO:
         try:
-            body = gzip.decompress(body)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InvalidInput(f"{path} is a broken gzip file: {error}") from error
-    for magic, what in _STRANGERS.items():
-        if body.startswith(magic):
-            raise InvalidInput(f"{path} is {what}, not a CSV or Parquet file")
-    encoding = next((name for bom, name in _BOMS.items() if body.startswith(bom)), "utf-8")
-    try:
-        text = body.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} is neither Parquet nor text in {encoding}: {error}") from error
-    if "\x00" in text:
-        raise InvalidInput(f"{path} is neither Parquet nor text: it holds NUL bytes")
-    if not text.strip():
-        raise InvalidInput(f"{path} is empty")
-    return text
+            if _stamp(path) != stamp:
+                raise InvalidInput(f"{path} changed while it was read")
+            return path.open("rb")
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+    return payload_from(opened, str(path), path)
 
 
-def _csv(path: Path, text: str) -> tuple[pd.DataFrame, tuple[int, ...]]:
-    """A table of texts; the delimiter is whichever of comma, semicolon, tab, pipe is
-    most frequent in the first line."""
-    first = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(",;\t|", key=first.count)
-    csv.field_size_limit(_FIELD_LIMIT)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        lines = [line for line in reader if line]
-    except csv.Error as error:
-        raise InvalidInput(f"{path}, line {reader.line_num}: {error}") from error
-    header = [name.strip() for name in lines[0]]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise InvalidInput(f"{path}: the header repeats {', '.join(map(repr, repeated))}")
-    width = len(header)
-    blank: list[str | None] = [None] * width
-    body = [line if len(line) == width else blank for line in lines[1:]]
-    rows = pd.DataFrame(body, columns=header, dtype=object)
-    uneven = tuple(number for number, line in enumerate(lines[1:], 1) if len(line) != width)
-    if uneven:
-        fields = [None if len(line) == width else line for line in lines[1:]]
-        rows[RAGGED] = pd.Series(fields, rows.index, dtype=object)
-    return rows, uneven
+def payload_of(body: bytes, name: str) -> Payload:
+    """Bytes that came by network; `name` is for errors and for the name they are kept under."""
+    return payload_from(lambda: io.BytesIO(body), name)
+
+
+def payload_from(opened: Callable[[], BinaryIO], name: str, path: Path | None = None) -> Payload:
+    """Whatever can be opened again and again and gives the same bytes each time."""
+    sha256, size, body = surveyed(name, opened)
+    shown = path.name if path else name
+    return Payload(path, shown, sha256, size, body.format, body, opened)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns

@@ -21,12 +21,12 @@ Planted repeats, `duplicate_share` of all: the same person writes again one hour
 days later, a bit differently (see `_VARIANTS`). Their key names the lead they repeat, as
 the label for tests; the search for duplicates does not read it.
 
+Everybody invented agrees to be offered, and the record of that says that it is invented.
+
 Every draw belongs to its entity (see `draws`): neither order nor batch size matters.
 """
 
 from __future__ import annotations
-
-import hashlib
 
 import numpy as np
 import pandas as pd
@@ -35,11 +35,11 @@ from aiqleads.domain import US_PER_DAY, US_PER_HOUR, Intent
 from aiqleads.geo.grid import centers, parent
 from aiqleads.ingest.contacts import contacts, phones
 from aiqleads.ingest.draws import Keys, choice, keys_of, normal, uniform, whole
+from aiqleads.ingest.ids import BUYERS, REPEATS, named
+from aiqleads.ingest.keep_leads import COLUMNS, CONSENT, FACTS, PERSON
 from aiqleads.ingest.market import REPEAT_WITHIN_DAYS, Market
-from aiqleads.ingest.normalize import clock_us, place
+from aiqleads.ingest.normalize import clock_us, place, plain
 
-BUYERS = "simulated_buyers"
-REPEATS = "simulated_repeats"
 HOME = (
     "property_type",
     "beds",
@@ -57,22 +57,40 @@ HOME = (
     "utm_y_m",
 )
 _SELLER_INVENTED = "received_market_us,expires_market_us,ask_price_cents,max_buyers,contact"
+_CONSENT = "Invented: no person stands behind this lead, and nobody agreed to anything."
 _BUYER_AREA_RESOLUTION = 8
 _BUYER_AROUND_DAYS = 20
 _ROUND_CENTS = 100 * 100
 _BUDGET_ROUND_CENTS = 1_000 * 100
 
 
-def named(letter: str, identities: pd.Series) -> list[str]:
-    """Ids of 17 characters; one letter's ids cannot be told from another's of the same row."""
-    return [
-        letter + hashlib.blake2b(f"{letter}|{text}".encode(), digest_size=8).hexdigest()
-        for text in identities
-    ]
-
-
 def _rounded(cents: np.ndarray, step: int) -> np.ndarray:
     return np.maximum(np.rint(cents / step), 1).astype(np.int64) * step
+
+
+def invented_leads(homes: pd.DataFrame, market: Market, source: str, crs: str) -> pd.DataFrame:
+    """Submissions of sellers, then of buyers, then of those who write again, as COLUMNS.
+
+    homes: rows of `normalize`, one a sale, indexed by row number; whoever is invented
+    beside a sale has its row number.
+    """
+    sellers = seller_leads(homes, market, source)
+    buyers = buyer_leads(sellers, market, crs)
+    repeats = repeat_leads(pd.concat([sellers, buyers], ignore_index=True), market, crs)
+    made = pd.concat([sellers, buyers, repeats], ignore_index=True)
+    for name in ("timeline", "financing", "estimated", "warnings"):
+        made[name] = ""
+    for name in ("zip", "address", "unit", "city", "state", "answers"):
+        made[name] = None
+    made["waits"] = np.where(made["cell"].isna(), "no place", "")
+    made["ask_price_cents"] = made["ask_price_cents"].astype("Int64")
+    made["consent_text"], made["consent_version"] = _CONSENT, "1"
+    made["consent_channel"], made["consent_proof"] = "invented", ""
+    made["consent_us"] = made["received_market_us"]
+    made["consent_sellers"] = made["max_buyers"]
+    said = [plain(made[name]) for name in (*FACTS, *PERSON, *CONSENT)]
+    made["content"] = [repr(row) for row in zip(*said, strict=True)]
+    return made[list(COLUMNS)]
 
 
 def _received(homes: pd.DataFrame, keys: Keys, market: Market) -> pd.Series:
@@ -93,7 +111,6 @@ def _finish(leads: pd.DataFrame, keys: Keys, market: Market, source: str) -> pd.
     """Columns that every lead has, whatever it stands for."""
     people = contacts(keys).set_index(leads.index)
     leads["market"], leads["source"], leads["currency"] = market.name, source, market.currency
-    leads["lead_id"] = named("L", leads["source_key"])
     leads["expires_market_us"] = leads["received_market_us"] + market.life_us
     leads["max_buyers"] = choice(keys, "max buyers", market.leads.max_buyers) + 1
     leads["entity"] = keys
@@ -104,6 +121,7 @@ def seller_leads(homes: pd.DataFrame, market: Market, source: str) -> pd.DataFra
     """One lead for each sale (rows of `normalize`), same index; see the module's rule."""
     keys = homes["entity"].to_numpy(np.uint64)
     leads = homes[list(HOME)].copy()
+    leads["row_number"] = homes.index.to_numpy()
     leads["source_key"] = named("K", homes["identity"])
     leads["intent"] = str(Intent.SELL)
     leads["received_market_us"] = _received(homes, keys, market)
@@ -119,7 +137,7 @@ def buyer_leads(sellers: pd.DataFrame, market: Market, crs: str) -> pd.DataFrame
     drawn = uniform(sellers["entity"].to_numpy(np.uint64), "buyer") < market.leads.buyer_share
     beside = sellers[drawn & sellers["cell"].notna().to_numpy()]
     beside = beside.set_axis(pd.RangeIndex(1, len(beside) + 1))
-    leads = beside[["property_type", "beds", "baths", "rooms"]].copy()
+    leads = beside[["row_number", "property_type", "beds", "baths", "rooms"]].copy()
     leads["source_key"] = named("B", beside["source_key"])
     keys = keys_of(leads["source_key"])
     leads["intent"] = str(Intent.BUY)

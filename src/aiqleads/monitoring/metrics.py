@@ -47,6 +47,34 @@ SNAPSHOT_LEADS = Gauge(
     "aiqleads_snapshot_leads", "Leads in the snapshot in force.", multiprocess_mode="mostrecent"
 )
 
+PUSHES = Counter("aiqleads_pushes", "Bodies pushed by sources and kept.", ("source", "status"))
+PUSHES_WAITING = Gauge(
+    "aiqleads_pushes_waiting", "Pushed bodies not parsed yet.", multiprocess_mode="mostrecent"
+)
+PUSHES_FAILED = Gauge(
+    "aiqleads_pushes_failed",
+    "Pushed bodies that could not be parsed after many tries.",
+    multiprocess_mode="mostrecent",
+)
+OLDEST_PUSH = Gauge(
+    "aiqleads_pushes_oldest_age_seconds",
+    "Age of the pushed body that waits longest; 0 where none does.",
+    multiprocess_mode="mostrecent",
+)
+WORKER_AGE = Gauge(
+    "aiqleads_worker_heartbeat_age_seconds",
+    "Time since `aiqleads work` was last seen; infinite where it never was.",
+    multiprocess_mode="mostrecent",
+)
+
+
+def intake(waiting: int, failed: int, oldest_age_s: float, worker_age_s: float) -> None:
+    """Sets what the inbox and its worker look like at a scrape; ages in seconds."""
+    PUSHES_WAITING.set(waiting)
+    PUSHES_FAILED.set(failed)
+    OLDEST_PUSH.set(oldest_age_s)
+    WORKER_AGE.set(worker_age_s)
+
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format, of every worker where they share a directory."""

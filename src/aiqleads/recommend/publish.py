@@ -25,6 +25,8 @@ from aiqleads.ingest.market import Market, load_market
 from aiqleads.recommend.cards import shown_price
 from aiqleads.recommend.snapshot import CELL_RESOLUTION, Array, Manifest, prune, write
 from aiqleads.settings import Settings
+from aiqleads.store.database import open_room, reader
+from aiqleads.store.sources import withheld_leads
 
 log = structlog.get_logger(__name__)
 
@@ -32,8 +34,9 @@ log = structlog.get_logger(__name__)
 def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
     """Publishes the leads on offer at `as_of` (market clock, us) and returns the version.
 
-    A lead is on offer from its arrival until it expires. The same frames and moment give the
-    same version. Raises NotReady where leads or agents are missing or nothing is on offer.
+    A lead is on offer from its arrival until it expires, unless its source is paused or its
+    batch was taken back. The same frames and moment give the same version. Raises NotReady
+    where leads or agents are missing or no lead is there at that moment.
     """
     started = time.perf_counter()
     market = load_market(market_name, settings)
@@ -45,9 +48,11 @@ def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
     alive = (leads.received_market_us < as_of_market_us) & (
         leads.expires_market_us > as_of_market_us
     )
-    leads = leads[alive].sort_values("lead_id", ignore_index=True)
-    if leads.empty:
+    if not alive.any():
         raise NotReady(f"no lead of the market '{market.name}' is on offer at {as_of_market_us}")
+    # Where all that there is is withheld, a snapshot of nothing takes the old one's place.
+    offered = alive & ~leads.lead_id.isin(_withheld(settings))
+    leads = leads[offered].sort_values("lead_id", ignore_index=True)
     agents = pd.read_parquet(core / "agents.parquet").sort_values("agent_id", ignore_index=True)
     lead_ids = leads.lead_id.tolist()
     lead_frame, agent_frame = build_serving_frames(settings, market.name, as_of_market_us, lead_ids)
@@ -64,6 +69,15 @@ def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
         seconds=round(time.perf_counter() - started, 2),
     )
     return version
+
+
+def _withheld(settings: Settings) -> set[str]:
+    engine = open_room(settings, "leads")
+    try:
+        with reader(engine).connect() as connection:
+            return withheld_leads(connection)
+    finally:
+        engine.dispose()
 
 
 def columns_of(

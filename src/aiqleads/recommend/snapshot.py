@@ -181,6 +181,8 @@ class Snapshot:
     def rows_in(self, cells: Array) -> Array:
         """Places of the leads in these H3 res-8 cells (unique, any order), ascending."""
         known = self.columns["cells"]
+        if not len(known):  # everything is withheld
+            return np.empty(0, dtype=np.int64)
         at = np.minimum(np.searchsorted(known, cells), len(known) - 1)
         at = np.sort(at[known[at] == cells])
         start = self.columns["cell_start"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -15,7 +16,8 @@ from sqlalchemy import Engine
 from aiqleads.contracts.frames import FRAMES, check_frame
 from aiqleads.errors import NotReady
 from aiqleads.settings import Settings
-from aiqleads.store.leads import lead_rows, submission_rows
+from aiqleads.store.homes import sale_columns
+from aiqleads.store.leads import lead_columns, submission_columns
 
 
 def market_dir(settings: Settings, market: str) -> Path:
@@ -43,13 +45,29 @@ def write_frame(settings: Settings, market: str, name: str, frame: pd.DataFrame)
 
     A frame that has a contract is checked first; ContractBroken leaves the old one alone.
     """
-    if name in FRAMES:
-        check_frame(name, frame)
+    return write_blocks(settings, market, name, [frame])
+
+
+def write_blocks(
+    settings: Settings, market: str, name: str, blocks: Iterable[pd.DataFrame]
+) -> Path:
+    """As `write_frame`, of a frame that comes in blocks (one at least), each checked alone."""
     path = frame_path(settings, market, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    pq.write_table(table, part, compression="zstd")
+    writer: pq.ParquetWriter | None = None
+    try:
+        for block in blocks:
+            if name in FRAMES:
+                check_frame(name, block)
+            table = pa.Table.from_pandas(block, preserve_index=False)
+            if writer is None:
+                writer = pq.ParquetWriter(part, table.schema, compression="zstd")
+            # A block without a single text would give its column another type.
+            writer.write_table(table.cast(writer.schema))
+    finally:
+        if writer is not None:
+            writer.close()
     return part.replace(path)
 
 
@@ -64,19 +82,36 @@ def read_frame(
     return pd.DataFrame(pq.read_table(path, columns=wanted).to_pandas())
 
 
-def _promised(name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the dtypes of its contract, so that an empty one has them too."""
+def store_frame(settings: Settings, engine: Engine, market: str, name: str) -> Path:
+    """Writes one of the frames leads, submissions and sales as the store has it now.
+
+    Leads: those that wait for nothing, by lead_id; submissions: when their people wrote,
+    the repeats included; sales: those with a place, by sale_id.
+    """
+    names = [each.name for each in FRAMES[name]]
+    if name == "leads":
+        blocks = lead_columns(engine, market, names)
+    elif name == "submissions":
+        blocks = submission_columns(engine, market)
+    else:
+        blocks = sale_columns(engine, market, names)
+    return write_blocks(settings, market, name, _promised(name, names, blocks))
+
+
+def _promised(
+    name: str, names: Sequence[str], blocks: Iterator[list[list[Any]]]
+) -> Iterator[pd.DataFrame]:
+    """Blocks as frames with the dtypes of the contract; an empty one where there is none."""
     types = {each.name: object if each.dtype == "str" else each.dtype for each in FRAMES[name]}
-    return frame.astype(types)[list(types)]
+    empty = True
+    for columns in blocks:
+        empty = False
+        yield _typed(dict(zip(names, columns, strict=True)), types)
+    if empty:
+        yield _typed({each: [] for each in names}, types)
 
 
-def leads_frame(engine: Engine, market: str) -> pd.DataFrame:
-    """Every stored lead of a market that has a place; one row a lead, by lead_id."""
-    names = [each.name for each in FRAMES["leads"]]
-    return _promised("leads", pd.DataFrame(lead_rows(engine, market), columns=names))
-
-
-def submissions_frame(engine: Engine, market: str) -> pd.DataFrame:
-    """When each lead's person wrote, the repeats included; one row a submission."""
-    columns = ["lead_id", "received_market_us"]
-    return _promised("submissions", pd.DataFrame(submission_rows(engine, market), columns=columns))
+def _typed(columns: dict[str, list[Any]], types: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {each: pd.Series(columns[each], dtype=kind) for each, kind in types.items()}
+    )

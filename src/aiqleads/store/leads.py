@@ -1,205 +1,231 @@
-"""Leads, their contacts and repeats, and the quarantine, in the room `leads`.
+"""Leads, what people sent and agreed to, in the room `leads`.
 
-Writers take a connection, so that everything about a batch stands in one transaction.
-Nothing here loads pandas: the serving worker reads contacts through this module.
+Writers take a connection, so that everything about a chunk stands in one transaction.
+Contacts are sealed; who reads them brings the vault. Nothing here loads pandas at import:
+the serving worker reads contacts through this module.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    bindparam,
+    case,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from aiqleads.errors import UnknownName
+from aiqleads.store.bulk import insert_columns, parts
 from aiqleads.store.database import reader
-from aiqleads.store.tables import batch, lead, lead_duplicate, quarantine
-from aiqleads.store.tables import lead_contact as contact
+from aiqleads.store.tables import consent, lead, match_key, submission
+from aiqleads.store.vault import Vault
 
-Row = Mapping[str, Any]
+if TYPE_CHECKING:
+    import pandas as pd
 
-#: rule of a row that a payload holds twice: the export repeated it, nobody wrote again
-SAME_ROW = "same row again"
-_MANY = 500  # keys in one IN (...)
-_CONTACT = ("name", "email", "phone", "invented")
-# A lead's name and origin never change; its submissions are counted from its repeats.
-_FIXED = {"lead_id", "market", "source", "source_key", "submissions"}
+Columns = Mapping[str, Sequence[Any]]
 
-
-def _parts(keys: Iterable[str]) -> Iterator[list[str]]:
-    every = list(keys)
-    return (every[at : at + _MANY] for at in range(0, len(every), _MANY))
-
-
-def next_batch_number(connection: Connection, market: str, source: str, sha256: str) -> int:
-    """1 for a payload's first batch, and so on."""
-    same = (batch.c.market == market, batch.c.source == source, batch.c.payload_sha256 == sha256)
-    return 1 + connection.execute(select(func.count()).where(*same)).scalar_one()
-
-
-def last_columns(connection: Connection, market: str, source: str) -> str | None:
-    """JSON of the columns of the newest batch of a source, None for the first."""
-    newest = (
-        select(batch.c.payload_columns)
-        .where(batch.c.market == market, batch.c.source == source)
-        .order_by(batch.c.ingested_us.desc(), batch.c.batch_id.desc())
-        .limit(1)
-    )
-    return connection.execute(newest).scalar_one_or_none()
+MERGED = "merged"
+#: what a sealed contact may hold, as JSON: the person, and where exactly they wrote about
+CONTACT = (
+    "name",
+    "email",
+    "phone",
+    "address",
+    "unit",
+    "city",
+    "state",
+    "zip",
+    "utm_x_m",
+    "utm_y_m",
+    "place_precision",
+    "answers",
+)
+# A lead's name, person and origin never change by what its person writes again; its
+# submissions are counted and it is merged by the linkage.
+_FIXED = {"lead_id", "person_id", "market", "source", "source_key", "submissions", "merged_into"}
+_READ_ROWS = 50_000
 
 
-def add_batch(connection: Connection, row: Row) -> None:
-    """Stores a batch; the database refuses counts that do not add up."""
-    connection.execute(insert(batch), dict(row))
+# --- what was sent ---------------------------------------------------------------------
+
+
+def stored_content(connection: Connection, submission_ids: Iterable[str]) -> dict[str, bytes]:
+    """Digest of what each submission said when it was stored; new ones are left out."""
+    found: dict[str, bytes] = {}
+    columns = (submission.c.submission_id, submission.c.content)
+    for some in parts(submission_ids):
+        rows = connection.execute(select(*columns).where(submission.c.submission_id.in_(some)))
+        found.update((who, content) for who, content in rows)
+    return found
 
 
 def stored_leads(connection: Connection, lead_ids: Iterable[str]) -> set[str]:
     """Which of these leads are stored."""
     found: set[str] = set()
-    for some in _parts(lead_ids):
+    for some in parts(lead_ids):
         found.update(connection.scalars(select(lead.c.lead_id).where(lead.c.lead_id.in_(some))))
     return found
 
 
-def stored_repeats(connection: Connection, source_keys: Iterable[str]) -> dict[str, str]:
-    """Source key -> lead, for those that were folded into a lead before."""
-    found: dict[str, str] = {}
-    columns = (lead_duplicate.c.source_key, lead_duplicate.c.lead_id)
-    for some in _parts(source_keys):
-        rows = connection.execute(
-            select(*columns).where(
-                lead_duplicate.c.source_key.in_(some), lead_duplicate.c.rule != SAME_ROW
-            )
-        )
-        found.update((key, lead_id) for key, lead_id in rows)
+def add_leads(connection: Connection, rows: Columns) -> None:
+    """Inserts leads; columns: all of the table."""
+    insert_columns(connection, lead, rows)
+
+
+def add_submissions(connection: Connection, rows: Columns) -> None:
+    """Inserts submissions; columns: all of the table."""
+    insert_columns(connection, submission, rows)
+
+
+def put_consents(connection: Connection, rows: Columns) -> None:
+    """Keeps what people agreed to, in the place of what the same submissions said before."""
+    for some in parts(rows["submission_id"]):
+        connection.execute(delete(consent).where(consent.c.submission_id.in_(some)))
+    insert_columns(connection, consent, rows)
+
+
+def drop_consents(connection: Connection, submission_ids: Iterable[str]) -> None:
+    """Forgets the consents of submissions that come without one now."""
+    for some in parts(submission_ids):
+        connection.execute(delete(consent).where(consent.c.submission_id.in_(some)))
+
+
+def renew_leads(connection: Connection, rows: Columns) -> None:
+    """Brings the facts of stored leads up to date; a merged one goes on waiting as such."""
+    changing = [name for name in rows if name not in _FIXED]
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in changing}
+    merged = case((lead.c.merged_into.is_not(None), MERGED), else_=bindparam("new_waits"))
+    statement = update(lead).where(lead.c.lead_id == bindparam("of"))
+    given = [
+        {"of": of, **{f"new_{name}": value for name, value in zip(changing, row, strict=True)}}
+        for of, *row in zip(rows["lead_id"], *(rows[name] for name in changing), strict=True)
+    ]
+    if given:
+        connection.execute(statement.values({**values, "waits": merged}), given)
+
+
+_RENEWED = ("batch_id", "row_number", "received_market_us", "arrived_us")
+_SEALED = ("key_id", "contact", "content", "invented")
+
+
+def renew_submissions(connection: Connection, rows: Columns) -> None:
+    """What stored submissions say now; the leads that they belong to stay."""
+    changing = (*_RENEWED, *_SEALED)
+    statement = update(submission).where(submission.c.submission_id == bindparam("of"))
+    given = [
+        {"of": of, **{f"new_{name}": value for name, value in zip(changing, row, strict=True)}}
+        for of, *row in zip(rows["submission_id"], *(rows[name] for name in changing), strict=True)
+    ]
+    if given:
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in changing}
+        connection.execute(statement.values(values), given)
+
+
+def key_times(
+    connection: Connection, digests: Iterable[bytes], from_us: int, until_us: int
+) -> dict[bytes, list[tuple[int, str]]]:
+    """When submissions with these keys came, market clock: digest -> (received, submission)."""
+    found: dict[bytes, list[tuple[int, str]]] = {}
+    between = submission.c.received_market_us.between(from_us, until_us)
+    query = select(match_key.c.digest, submission.c.received_market_us, submission.c.submission_id)
+    query = query.join(submission, submission.c.submission_id == match_key.c.submission_id)
+    for some in parts(digests):
+        for digest, at_us, who in connection.execute(
+            query.where(match_key.c.digest.in_(some), between)
+        ):
+            found.setdefault(digest, []).append((at_us, who))
     return found
 
 
-def people_between(
-    connection: Connection, market: str, from_us: int, until_us: int
-) -> list[dict[str, Any]]:
-    """What the search for repeats compares, of a market's leads received in the window."""
-    people = select(
-        lead.c.lead_id,
+# --- contacts --------------------------------------------------------------------------
+
+
+def sealed_name(submission_id: str) -> str:
+    """Under which name a submission's contact is sealed."""
+    return f"contact:{submission_id}"
+
+
+def submission_contacts(
+    connection: Connection, vault: Vault, submission_ids: Sequence[str]
+) -> pd.DataFrame:
+    """Contacts of submissions, opened, with what the linkage compares besides.
+
+    Indexed by submission_id: market, intent, received_market_us, and CONTACT; a person
+    whose key was destroyed has none of the latter.
+    """
+    import pandas as pd
+
+    columns = (
+        submission.c.submission_id,
+        submission.c.key_id,
+        submission.c.contact,
+        submission.c.received_market_us,
+        lead.c.market,
         lead.c.intent,
-        contact.c.email,
-        contact.c.phone,
-        contact.c.name,
-        lead.c.utm_x_m,
-        lead.c.utm_y_m,
-        lead.c.received_market_us,
-    ).join(contact, contact.c.lead_id == lead.c.lead_id)
-    window = lead.c.received_market_us.between(from_us, until_us)
-    rows = connection.execute(people.where(lead.c.market == market, window)).mappings()
-    return [dict(row) for row in rows]
-
-
-def _unlike_stored(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """The rows that say something else than what is stored of their lead."""
-    query = select(lead, *(contact.c[name] for name in _CONTACT if name not in lead.c)).join(
-        contact, contact.c.lead_id == lead.c.lead_id
     )
-    stored: dict[str, dict[str, Any]] = {}
-    for some in _parts(row["lead_id"] for row in rows):
-        found = connection.execute(query.where(lead.c.lead_id.in_(some))).mappings()
-        stored |= {row["lead_id"]: dict(row) for row in found}
-    said = [name for name in rows[0] if name not in _FIXED | {"batch_id"}] if rows else []
-    return [row for row in rows if any(row[x] != stored[row["lead_id"]][x] for x in said)]
+    query = select(*columns).join(lead, lead.c.lead_id == submission.c.lead_id)
+    rows = [
+        row
+        for some in parts(submission_ids)
+        for row in connection.execute(query.where(submission.c.submission_id.in_(some)))
+    ]
+    contacts = opened(vault, [(row[0], row[1], row[2]) for row in rows])
+    made = [
+        {"market": row.market, "intent": row.intent, "received_market_us": row.received_market_us}
+        | each
+        for row, each in zip(rows, contacts, strict=True)
+    ]
+    names = ["market", "intent", "received_market_us", *CONTACT]
+    frame = pd.DataFrame(made, index=[row[0] for row in rows], columns=names, dtype=object)
+    number = {"received_market_us": "int64", "utm_x_m": "float64", "utm_y_m": "float64"}
+    return frame.astype(number)
 
 
-def put_leads(connection: Connection, new: Sequence[Row], known: Sequence[Row]) -> None:
-    """Inserts new leads with their contacts, and brings known ones up to date.
+def opened(vault: Vault, sealed: Sequence[tuple[str, str, bytes]]) -> list[dict[str, Any]]:
+    """Contacts of (submission_id, key_id, contact), {} where the key was destroyed."""
+    ids = [each[1] for each in sealed]
+    names = [sealed_name(each[0]) for each in sealed]
+    texts = vault.unseal(ids, names, [each[2] for each in sealed])
+    return [{} if text is None else json.loads(text) for text in texts]
 
-    Rows: the columns of `lead` (without submissions) and name, email, phone. A known lead
-    about which nothing changed is not touched: it keeps the batch that it came with.
+
+def lead_contact(engine: Engine, vault: Vault, lead_id: str) -> dict[str, Any]:
+    """name, email, phone ('' for none) and invented (bool) of a lead's person.
+
+    Each as the newest submission gave it that did. Whether the caller may see it is not
+    asked here. UnknownName for no such lead.
     """
-    columns = [column.name for column in lead.columns]
-    if new:
-        connection.execute(
-            insert(lead), [{name: row.get(name, 1) for name in columns} for row in new]
-        )
-        connection.execute(insert(contact), [_contact(row) for row in new])
-    if known := _unlike_stored(connection, known):
-        changing = [name for name in columns if name not in _FIXED]
-        statement = update(lead).where(lead.c.lead_id == bindparam("of"))
-        connection.execute(
-            statement.values({name: bindparam(name) for name in changing}),
-            [{"of": row["lead_id"], **{name: row[name] for name in changing}} for row in known],
-        )
-        person = update(contact).where(contact.c.lead_id == bindparam("of"))
-        connection.execute(
-            person.values({name: bindparam(name) for name in _CONTACT}),
-            [{"of": row["lead_id"], **_contact(row)} for row in known],
-        )
-
-
-def _contact(row: Row) -> dict[str, Any]:
-    return {
-        "lead_id": row["lead_id"],
-        "name": row["name"],
-        "email": row["email"],
-        "phone": row["phone"],
-        "invented": bool(row["invented"]),
-    }
-
-
-def add_repeats(connection: Connection, rows: Sequence[Row]) -> None:
-    """Stores repeats that are not stored yet, and counts each lead's submissions anew."""
+    columns = (
+        submission.c.submission_id,
+        submission.c.key_id,
+        submission.c.contact,
+        submission.c.invented,
+    )
+    newest = (submission.c.received_market_us.desc(), submission.c.submission_id)
+    query = select(*columns).where(submission.c.lead_id == lead_id).order_by(*newest)
+    with reader(engine).connect() as connection:
+        rows = list(connection.execute(query))
     if not rows:
-        return
-    kept: set[tuple[str, str]] = set()
-    for some in _parts(row["source_key"] for row in rows):
-        columns = (lead_duplicate.c.source, lead_duplicate.c.source_key)
-        found = connection.execute(select(*columns).where(columns[1].in_(some)))
-        kept.update((source, key) for source, key in found)
-    fresh = [dict(row) for row in rows if (row["source"], row["source_key"]) not in kept]
-    if not fresh:
-        return
-    connection.execute(insert(lead_duplicate), fresh)
-    wrote_again = (
-        select(func.count())
-        .where(lead_duplicate.c.lead_id == lead.c.lead_id, lead_duplicate.c.rule != SAME_ROW)
-        .scalar_subquery()
-    )
-    touched = sorted({row["lead_id"] for row in fresh})
-    for some in _parts(touched):
-        connection.execute(
-            update(lead).where(lead.c.lead_id.in_(some)).values(submissions=1 + wrote_again)
-        )
-
-
-def put_quarantine(
-    connection: Connection, market: str, source: str, sha256: str, rows: Sequence[Row]
-) -> None:
-    """Keeps the present verdict on a payload: rows of its earlier batches give way."""
-    earlier = select(batch.c.batch_id).where(
-        batch.c.market == market, batch.c.source == source, batch.c.payload_sha256 == sha256
-    )
-    connection.execute(delete(quarantine).where(quarantine.c.batch_id.in_(earlier)))
-    if rows:
-        connection.execute(insert(quarantine), [dict(row) for row in rows])
-
-
-def quarantine_counts(engine: Engine) -> dict[str, int]:
-    """Quarantined rows by rule, most frequent first; a row may break several rules."""
-    count = func.count().label("rows")
-    rows = select(quarantine.c.rule, count).group_by(quarantine.c.rule)
-    with reader(engine).connect() as connection:
-        found = connection.execute(rows.order_by(count.desc(), quarantine.c.rule))
-        return {row.rule: row.rows for row in found}
-
-
-def lead_contact(engine: Engine, lead_id: str) -> dict[str, Any]:
-    """name, email, phone ('' for none given) and invented (bool) of a lead's person.
-
-    Whether the caller may see it is not asked here. UnknownName for no such lead.
-    """
-    query = select(contact).where(contact.c.lead_id == lead_id)
-    with reader(engine).connect() as connection:
-        row = connection.execute(query).mappings().one_or_none()
-    if row is None:
         raise UnknownName(f"no lead {lead_id!r}")
-    return dict(row)
+    said = opened(vault, [(row[0], row[1], row[2]) for row in rows])
+    contact: dict[str, Any] = {
+        name: next((each[name] for each in said if each.get(name)), "")
+        for name in ("name", "email", "phone")
+    }
+    return contact | {"invented": all(row.invented for row in rows)}
+
+
+# --- leads -----------------------------------------------------------------------------
 
 
 def lead_row(engine: Engine, lead_id: str) -> dict[str, Any]:
@@ -214,23 +240,32 @@ def lead_row(engine: Engine, lead_id: str) -> dict[str, Any]:
     return dict(row)
 
 
-def lead_rows(engine: Engine, market: str) -> list[dict[str, Any]]:
-    """Every lead of a market that has a place, by id; keys are the columns of `lead`."""
-    query = select(lead).where(lead.c.market == market, lead.c.cell.is_not(None))
-    with reader(engine).connect() as connection:
-        rows = connection.execute(query.order_by(lead.c.lead_id)).mappings()
-        return [dict(row) for row in rows]
+def _on_offer(market: str) -> ColumnElement[bool]:
+    return (lead.c.market == market) & (lead.c.waits == "")
 
 
-def submission_rows(engine: Engine, market: str) -> list[tuple[str, int]]:
-    """(lead_id, received_market_us) of everything people sent about the placed leads."""
-    placed = (lead.c.market == market, lead.c.cell.is_not(None))
-    first = select(lead.c.lead_id, lead.c.received_market_us).where(*placed)
-    again = (
-        select(lead_duplicate.c.lead_id, lead_duplicate.c.received_market_us)
-        .join(lead, lead.c.lead_id == lead_duplicate.c.lead_id)
-        .where(*placed, lead_duplicate.c.rule != SAME_ROW)
-    )
+def count_on_offer(engine: Engine, market: str) -> int:
+    """How many leads of a market wait for nothing."""
+    query = select(func.count()).select_from(lead).where(_on_offer(market))
     with reader(engine).connect() as connection:
-        rows = [*connection.execute(first), *connection.execute(again)]
-    return sorted((lead_id, at_us) for lead_id, at_us in rows)
+        return int(connection.execute(query).scalar_one())
+
+
+def lead_columns(engine: Engine, market: str, names: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """Columns of the leads that wait for nothing, by lead_id, some thousand rows at a time."""
+    query = select(*(lead.c[name] for name in names)).where(_on_offer(market))
+    yield from _blocks(engine, query.order_by(lead.c.lead_id))
+
+
+def submission_columns(engine: Engine, market: str) -> Iterator[list[list[Any]]]:
+    """lead_id and received_market_us of all that was sent about those leads, in that order."""
+    columns = (submission.c.lead_id, submission.c.received_market_us)
+    query = select(*columns).join(lead, lead.c.lead_id == submission.c.lead_id)
+    yield from _blocks(engine, query.where(_on_offer(market)).order_by(*columns))
+
+
+def _blocks(engine: Engine, query: Any) -> Iterator[list[list[Any]]]:
+    with reader(engine).connect() as connection:
+        answer = connection.execution_options(stream_results=True).execute(query)
+        for rows in answer.partitions(_READ_ROWS):
+            yield [list(column) for column in zip(*rows, strict=True)]

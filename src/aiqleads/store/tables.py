@@ -1,7 +1,8 @@
-"""Every SQL table, in two rooms that no transaction spans.
+"""Every SQL table, in three rooms that no transaction spans.
 
-`leads` holds what was ingested; `commerce` holds agents, keys, holds and money.
-Embedded they are two SQLite files, on PostgreSQL one database. Amounts are integer
+`leads` holds what was ingested; `vault` the data keys and pushed bodies; `commerce`
+agents, API keys, holds and money. Embedded they are SQLite files, on PostgreSQL one
+database. Amounts are integer
 minor units beside an ISO currency. Times are int64 microseconds since the epoch, UTC:
 `*_market_us` on the market clock, every other `*_us` on the wall clock.
 """
@@ -34,45 +35,165 @@ _NAMES = {
 }
 leads_metadata = MetaData(naming_convention=_NAMES)
 commerce_metadata = MetaData(naming_convention=_NAMES)
+vault_metadata = MetaData(naming_convention=_NAMES)
 
 # --- leads -------------------------------------------------------------------------
 
+# One payload of a source taken into a market. It grows chunk by chunk, each in its own
+# transaction, so that a run that was killed goes on where it stood.
 batch = Table(
     "batch",
     leads_metadata,
-    Column("batch_id", String(40), primary_key=True),
+    Column("batch_id", String(80), primary_key=True),
     Column("source", String(40), nullable=False),
     Column("market", String(40), nullable=False),
     Column("path", Text, nullable=False),
     Column("payload_sha256", String(64), nullable=False),
-    Column("payload_columns", Text, nullable=False),  # JSON: name -> kind of its values
     Column("contract_version", String(20), nullable=False),
+    Column("state", String(8), nullable=False),  # open, done, stopped (by schema drift)
     Column("rows_read", Integer, nullable=False),
     Column("accepted", Integer, nullable=False),
     Column("incomplete", Integer, nullable=False),
     Column("updated", Integer, nullable=False),
     Column("duplicates", Integer, nullable=False),
     Column("quarantined", Integer, nullable=False),
+    Column("cost_cents", BigInteger, nullable=False),
     Column("ingested_us", BigInteger, nullable=False),
+    Column("recalled_us", BigInteger),
+    Column("recall_reason", Text),
     CheckConstraint("rows_read = accepted + updated + duplicates + quarantined", name="sum"),
+    CheckConstraint("state in ('open','done','stopped')", name="state"),
     Index("ix_batch_payload", "market", "source", "payload_sha256"),
 )
 
-# A lead without any place waits (place_precision 'none') and is in no frame.
+# waits: why the lead is not on offer ('' for one that is): no place, no price, no consent,
+# analysis only, merged. Such a lead is in no frame. estimated: columns that the person did
+# not give and that were filled from the area; invented: columns that nobody gave.
 lead = Table(
     "lead",
     leads_metadata,
     Column("lead_id", String(20), primary_key=True),
+    Column("person_id", String(20), nullable=False),  # the first lead of the same person
     Column("market", String(40), nullable=False),
     Column("source", String(40), nullable=False),
-    Column("source_key", String(80), nullable=False),
-    Column("batch_id", String(40), ForeignKey("batch.batch_id"), nullable=False),
+    Column("source_key", String(120), nullable=False),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), nullable=False),
     Column("intent", String(8), nullable=False),
     Column("property_type", String(40), nullable=False),
+    Column("timeline", String(40), nullable=False),
+    Column("financing", String(40), nullable=False),
     Column("received_market_us", BigInteger, nullable=False),
     Column("expires_market_us", BigInteger, nullable=False),
-    Column("ask_price_cents", BigInteger, nullable=False),
+    Column("ask_price_cents", BigInteger),
     Column("currency", String(3), nullable=False),
+    Column("beds", Float),
+    Column("baths", Float),
+    Column("living_area_sqft", Float),
+    Column("lot_area_sqft", Float),
+    Column("garage_area_sqft", Float),
+    Column("rooms", Float),
+    Column("year_built", Float),
+    Column("zip", String(5)),
+    Column("lon", Float),
+    Column("lat", Float),
+    Column("place_precision", String(10), nullable=False),  # point, zip, city, area, none
+    Column("cell", BigInteger),
+    Column("region", String(40)),
+    Column("utm_x_m", Float),
+    Column("utm_y_m", Float),
+    Column("max_buyers", Integer, nullable=False),
+    Column("submissions", Integer, nullable=False),
+    Column("quality", Float, nullable=False),
+    Column("quality_reasons", Text, nullable=False),
+    Column("fraud", Float, nullable=False),  # 0 nothing odd .. 1
+    Column("fraud_reasons", Text, nullable=False),
+    Column("waits", String(40), nullable=False),
+    Column("merged_into", String(20)),
+    Column("estimated", Text, nullable=False),
+    Column("invented", Text, nullable=False),
+    CheckConstraint("(cell is null) = (place_precision = 'none')", name="place"),
+    CheckConstraint("(merged_into is null) = (waits <> 'merged')", name="merged"),
+    UniqueConstraint("source", "source_key"),
+    Index("ix_lead_market_received", "market", "received_market_us"),
+    Index("ix_lead_batch", "batch_id"),
+    Index("ix_lead_person", "person_id"),
+)
+
+# Everything that people sent: a lead is one or several submissions of one person about one
+# wish. contact: the person's name, e-mail, phone, address and answers as JSON, sealed with
+# the data key `key_id`. rule: '' for the submission that made its lead, else why it joined.
+submission = Table(
+    "submission",
+    leads_metadata,
+    Column("submission_id", String(20), primary_key=True),
+    Column("lead_id", String(20), ForeignKey("lead.lead_id"), nullable=False),
+    Column("source", String(40), nullable=False),
+    Column("source_key", String(120), nullable=False),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), nullable=False),
+    Column("row_number", Integer, nullable=False),
+    Column("received_market_us", BigInteger, nullable=False),
+    Column("arrived_us", BigInteger, nullable=False),
+    Column("key_id", String(80), nullable=False),
+    Column("contact", LargeBinary, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # keyed digest of all it says
+    Column("invented", Boolean, nullable=False),
+    Column("rule", String(60), nullable=False),
+    UniqueConstraint("source", "source_key"),
+    Index("ix_submission_lead", "lead_id"),
+    Index("ix_submission_batch", "batch_id"),
+)
+
+# What a person agreed to, one row a submission; C1: without one, no sale.
+consent = Table(
+    "consent",
+    leads_metadata,
+    Column("submission_id", String(20), ForeignKey("submission.submission_id"), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("text_version", String(40), nullable=False),
+    Column("channel", String(40), nullable=False),
+    Column("given_us", BigInteger, nullable=False),
+    Column("source", String(40), nullable=False),
+    Column("proof", String(200), nullable=False),  # certificate or the source's own id
+    Column("sellers", Integer, nullable=False),  # to how many agents it may be sold
+    Column("revoked_us", BigInteger),
+)
+
+# Keyed digests by which submissions of one person find each other; no contact is readable.
+match_key = Table(
+    "match_key",
+    leads_metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("submission_id", String(20), ForeignKey("submission.submission_id"), primary_key=True),
+    Index("ix_match_key_submission", "submission_id"),
+)
+
+# Two submissions that were found to be of one person: why, how sure, and whether a person
+# took it back. same_wish: also one enquiry, so that both are one lead.
+link = Table(
+    "link",
+    leads_metadata,
+    Column("a", String(20), ForeignKey("submission.submission_id"), primary_key=True),
+    Column("b", String(20), ForeignKey("submission.submission_id"), primary_key=True),
+    Column("weight", Float, nullable=False),  # log2 of the odds
+    Column("probability", Float, nullable=False),
+    Column("same_wish", Boolean, nullable=False),
+    Column("explanation", Text, nullable=False),  # JSON: comparison -> level, weight; no values
+    Column("undone_us", BigInteger),
+    CheckConstraint("a < b", name="order"),
+    Index("ix_link_b", "b"),
+)
+
+sale = Table(
+    "sale",
+    leads_metadata,
+    Column("sale_id", String(20), primary_key=True),
+    Column("market", String(40), nullable=False),
+    Column("source", String(40), nullable=False),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), nullable=False),
+    Column("sold_market_us", BigInteger),
+    Column("price_cents", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("property_type", String(40), nullable=False),
     Column("beds", Float),
     Column("baths", Float),
     Column("living_area_sqft", Float),
@@ -82,57 +203,202 @@ lead = Table(
     Column("year_built", Float),
     Column("lon", Float),
     Column("lat", Float),
-    Column("place_precision", String(10), nullable=False),
     Column("cell", BigInteger),
     Column("region", String(40)),
     Column("utm_x_m", Float),
     Column("utm_y_m", Float),
-    Column("max_buyers", Integer, nullable=False),
-    Column("submissions", Integer, nullable=False),
-    Column("quality", Float, nullable=False),
-    Column("quality_reasons", Text, nullable=False),
-    Column("invented", Text, nullable=False),
-    CheckConstraint("(cell is null) = (place_precision = 'none')", name="place"),
-    UniqueConstraint("source", "source_key"),
-    Index("ix_lead_market_received", "market", "received_market_us"),
+    Column("content", LargeBinary, nullable=False),  # digest of all it says
+    Index("ix_sale_market", "market", "sale_id"),
 )
 
-lead_contact = Table(
-    "lead_contact",
+# A home on offer, as a portal or an exchange says. home_id: the same home in any source;
+# repeat_of: the listing that offered the home first, where this one repeats it.
+listing = Table(
+    "listing",
     leads_metadata,
-    Column("lead_id", String(20), ForeignKey("lead.lead_id"), primary_key=True),
-    Column("name", String(120), nullable=False),
-    Column("email", String(254), nullable=False),
-    Column("phone", String(20), nullable=False),
-    Column("invented", Boolean, nullable=False),
+    Column("listing_id", String(20), primary_key=True),
+    Column("market", String(40), nullable=False),
+    Column("source", String(40), nullable=False),
+    Column("source_key", String(200), nullable=False),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), nullable=False),
+    Column("home_id", String(20)),
+    Column("repeat_of", String(20)),
+    Column("status", String(40), nullable=False),
+    Column("offer", String(8), nullable=False),  # sale, rent
+    Column("list_price_cents", BigInteger),
+    Column("close_price_cents", BigInteger),
+    Column("currency", String(3), nullable=False),
+    Column("listed_us", BigInteger),
+    Column("closed_us", BigInteger),
+    Column("modified_us", BigInteger),
+    Column("property_type", String(60), nullable=False),
+    Column("address", Text),
+    Column("unit", String(20)),
+    Column("city", String(80)),
+    Column("state", String(2)),
+    Column("zip", String(5)),
+    Column("mls_id", String(60)),
+    Column("agent_key", String(80)),
+    Column("demand", String(10)),  # low, medium, high, where a source tells
+    Column("beds", Float),
+    Column("baths", Float),
+    Column("living_area_sqft", Float),
+    Column("lot_area_sqft", Float),
+    Column("year_built", Float),
+    Column("days_on_market", Float),
+    Column("lon", Float),
+    Column("lat", Float),
+    Column("place_precision", String(10), nullable=False),
+    Column("cell", BigInteger),
+    Column("region", String(40)),
+    Column("url", Text),
+    Column("content", LargeBinary, nullable=False),  # digest of all it says
+    UniqueConstraint("market", "source", "source_key"),
+    Index("ix_listing_home", "home_id"),
+    Index("ix_listing_batch", "batch_id"),
 )
 
-# One row for each repeat that was folded into a lead, so that a merge can be read back.
-lead_duplicate = Table(
-    "lead_duplicate",
+series_point = Table(
+    "series_point",
     leads_metadata,
     Column("source", String(40), primary_key=True),
-    Column("source_key", String(80), primary_key=True),
-    Column("lead_id", String(20), ForeignKey("lead.lead_id"), nullable=False),
-    Column("batch_id", String(40), nullable=False),
-    Column("rule", String(60), nullable=False),
-    Column("received_market_us", BigInteger, nullable=False),
-    Index("ix_lead_duplicate_lead", "lead_id"),
+    Column("region_type", String(20), primary_key=True),
+    Column("region", String(120), primary_key=True),
+    Column("metric", String(60), primary_key=True),
+    Column("period", String(10), primary_key=True),  # first day, ISO
+    Column("frequency", String(8), nullable=False),  # month, quarter, year
+    Column("value", Float, nullable=False),
+    Column("unit", String(20), nullable=False),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), nullable=False),
 )
 
+# row, value: sealed with the payload's data key, as they may hold a person's details.
 quarantine = Table(
     "quarantine",
     leads_metadata,
-    Column("batch_id", String(40), ForeignKey("batch.batch_id"), primary_key=True),
+    Column("batch_id", String(80), ForeignKey("batch.batch_id"), primary_key=True),
     Column("row_number", Integer, primary_key=True),
-    Column("rule", String(80), primary_key=True),
+    Column("rule", String(120), primary_key=True),
     Column("row_hash", String(64), nullable=False),
     Column("source", String(40), nullable=False),
     Column("column", String(60), nullable=False),
-    Column("value", Text),
-    Column("row_json", Text, nullable=False),
+    Column("value", LargeBinary),
+    Column("row", LargeBinary, nullable=False),
+    Column("key_id", String(80), nullable=False),
     Column("contract_version", String(20), nullable=False),
+    Column("replayed_batch_id", String(80)),
     Index("ix_quarantine_rule", "rule"),
+)
+
+# Raw payloads as they came, sealed, under data/raw.
+payload = Table(
+    "payload",
+    leads_metadata,
+    Column("payload_sha256", String(64), primary_key=True),
+    Column("source", String(40), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("kept_at", Text, nullable=False),  # path below data/
+    Column("key_id", String(80), nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+)
+
+# What the columns of a part of a batch looked like: the baseline for those that follow.
+schema_profile = Table(
+    "schema_profile",
+    leads_metadata,
+    Column("market", String(40), primary_key=True),
+    Column("source", String(40), primary_key=True),
+    Column("batch_id", String(80), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("rows", Integer, nullable=False),
+    Column("closed", Boolean, nullable=False),  # false: gathers rows of small batches still
+    Column("at_us", BigInteger, nullable=False),
+    Column("profile", Text, nullable=False),  # JSON
+    Index("ix_schema_profile_at", "market", "source", "at_us"),
+)
+
+schema_finding = Table(
+    "schema_finding",
+    leads_metadata,
+    Column("market", String(40), primary_key=True),
+    Column("source", String(40), primary_key=True),
+    Column("batch_id", String(80), primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("column", String(120), primary_key=True),
+    Column("kind", String(20), primary_key=True),  # new, missing, renamed, retyped, nulls, ..
+    Column("severity", String(8), nullable=False),  # warn, break
+    Column("detail", Text, nullable=False),
+    Column("p_value", Float),
+    Column("at_us", BigInteger, nullable=False),
+)
+
+# Sources that an operator paused or that schema drift stopped; no row: active.
+source_state = Table(
+    "source_state",
+    leads_metadata,
+    Column("source", String(40), primary_key=True),
+    Column("state", String(8), nullable=False),  # active, paused, stopped
+    Column("reason", Text, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    CheckConstraint("state in ('active','paused','stopped')", name="state"),
+)
+
+# Where a pull stands: what the host said last, and the page to go on from.
+pull_state = Table(
+    "pull_state",
+    leads_metadata,
+    Column("source", String(40), primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("next_url", Text),
+    Column("pages", Integer, nullable=False),
+    Column("pulled_us", BigInteger, nullable=False),
+)
+
+# --- vault -------------------------------------------------------------------------
+# Apart from the leads so that a copy of those holds no key, and so that a push never
+# waits for an ingest: every transaction in this room is short.
+
+# wrapped: the key under the settings' key; none once it was destroyed, for good.
+data_key = Table(
+    "data_key",
+    vault_metadata,
+    Column("key_id", String(80), primary_key=True),
+    Column("wrapped", LargeBinary),
+    Column("created_us", BigInteger, nullable=False),
+    Column("destroyed_us", BigInteger),
+)
+
+# Bodies that were pushed; `delivery` is the sender's name of it, else the body's digest.
+pushed = Table(
+    "pushed",
+    vault_metadata,
+    Column("source", String(40), primary_key=True),
+    Column("delivery", String(120), primary_key=True),
+    Column("market", String(40), nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("media_type", String(80), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # sealed
+    Column("key_id", String(80), nullable=False),
+    Column("state", String(8), nullable=False),  # waiting, done, failed
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before_us", BigInteger, nullable=False, default=0),
+    Column("failure", Text),
+    Column("batch_id", String(80)),
+    Column("done_us", BigInteger),
+    CheckConstraint("state in ('waiting','done','failed')", name="state"),
+    Index("ix_pushed_state", "state", "received_us"),
+)
+
+# Who works in the background, and when it was last seen.
+heartbeat = Table(
+    "heartbeat",
+    vault_metadata,
+    Column("worker", String(40), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 # --- commerce ----------------------------------------------------------------------

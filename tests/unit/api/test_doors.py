@@ -33,8 +33,11 @@ ROUTES = {
     ("POST", "/v1/wallet/topups"): "wallet:write",
     ("GET", "/v1/admin/invariants"): "ops",
     ("GET", "/v1/admin/process"): "ops",
-    # Public: probes, metrics and the document hold nothing private; Stripe signs what it sends.
+    # Public: probes, metrics and the document hold nothing private; Stripe and the sources of
+    # feeds prove by signature or secret who they are.
     ("POST", "/v1/stripe/webhook"): None,
+    ("POST", "/v1/feeds/{source}"): None,
+    ("GET", "/v1/feeds/{source}"): None,
     ("GET", "/metrics"): None,
     ("GET", "/openapi.json"): None,
     ("GET", "/livez"): None,

@@ -196,7 +196,8 @@ def test_a_lead_in_a_tiers_window_is_not_there_for_it(shop: Any, is_problem: IsP
 def test_nobody_but_the_buyer_learns_who_and_where(shop: Any) -> None:
     lead = shop.lead(max_buyers=2)
     facts = shop.state.leads
-    person, place = leads.lead_contact(facts, lead), leads.lead_row(facts, lead)
+    person = leads.lead_contact(facts, shop.state.vault, lead)
+    place = leads.lead_row(facts, lead)
     shop.top_up("A0003")
     assert shop.buy("A0003", lead).json()["state"] == "paid"
     assert shop.hold("A0006", lead).status_code == 201, "a hold is not a purchase"

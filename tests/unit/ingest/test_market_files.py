@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from aiqleads.contracts import series_feed
 from aiqleads.errors import InvalidInput, UnknownName
-from aiqleads.ingest.market import Market, load_market, remember_market, remembered_crs
+from aiqleads.ingest.market import Market, Unit, load_market, remember_market, remembered_crs
 from aiqleads.settings import Settings
 
 Make = Callable[[str], Market]
@@ -14,6 +16,7 @@ Make = Callable[[str], Market]
 
 def test_the_sample_is_a_market_like_any_other(home: Settings) -> None:
     lucas = load_market("lucas", home)
+    assert lucas.sales is not None
     assert lucas.sales.path is not None
     assert lucas.sales.path.is_file()
     # 1998-01-01 00:00 in New York is 05:00 UTC.
@@ -46,6 +49,7 @@ def test_an_ingested_market_is_known_by_its_name(home: Settings, tiny: Market) -
 def test_paths_are_seen_from_the_file(make_market: Make, tiny_toml: str, tmp_path: Path) -> None:
     text = tiny_toml.replace("[sales]", '[sales]\npath = "feed/a.csv"')
     market = make_market(text + '[regions]\npath = "zips.geojson"\nid = "zip"\n')
+    assert market.sales is not None
     assert market.sales.path == tmp_path / "feed" / "a.csv"
     assert market.regions is not None
     assert market.regions.path == tmp_path / "zips.geojson"
@@ -106,3 +110,101 @@ def test_what_is_no_toml_is_refused(tmp_path: Path, home: Settings, body: bytes)
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, home: Settings) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         load_market(tmp_path / "none.toml", home)
+
+
+MAPPED = """
+name = "town"
+title = "A town"
+timezone = "America/New_York"
+state = "NY"
+[leads]
+stand_in = false
+[listings]
+path = "listings.csv"
+[listings.columns]
+key = "id"
+price = "price"
+[listings.constants]
+offer = "rent"
+[people]
+rights = "analyse"
+nothing = ["Select"]
+[people.columns]
+key = ["office", "id"]
+[people.constants]
+intent = "buy"
+[series]
+path = "series.csv"
+region = "city"
+region_type = "metro"
+period = ["year", "month"]
+date_format = "%Y %m"
+frequency = "month"
+[series.metrics]
+sales = { metric = "homes_sold", unit = "homes" }
+"""
+
+
+def test_a_market_may_map_tables_of_other_kinds(
+    make_market: Make, home: Settings, tmp_path: Path
+) -> None:
+    market = make_market(MAPPED)
+    assert market.sales is None
+    assert not market.leads.stand_in
+    assert market.listings is not None
+    assert market.listings.path == tmp_path / "listings.csv"
+    assert market.people is not None
+    assert market.people.rights == "analyse"
+    assert market.series is not None
+    assert market.series.path == tmp_path / "series.csv"
+    remember_market(home, market)
+    assert load_market("town", home) == market
+
+
+def test_sales_without_dates_need_no_window_when_nothing_is_invented(
+    make_market: Make, tiny_toml: str
+) -> None:
+    text = tiny_toml.replace('date_format = "%Y-%m-%d"', "").replace('sold = "day"\n', "")
+    market = make_market(text + "[leads]\nstand_in = false\n")
+    assert market.leads.stand_in is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('price = "price"', 'cost = "price"', r"\[listings.columns\] knows no cost"),
+        ('key = "id"\n', "", r"\[listings.columns\] needs key"),
+        ('offer = "rent"', 'price = 1\noffer = "rent"', "price as column and as constant"),
+        ('intent = "buy"', 'mood = "good"', r"\[people.constants\] knows no mood"),
+        ('intent = "buy"', "", r"\[people.columns\] needs intent"),
+        ("[people]", '[listings.units]\nprice = "eur"\n[people]', "unknown unit 'eur'"),
+        ("[people]", "[listings.values.mood]\na = 'b'\n[people]", "values. knows no mood"),
+        ('"analyse"', '"resell"', "people.rights"),
+        ('frequency = "month"', 'frequency = "moon"', "series.frequency"),
+        ('unit = "homes"', 'unit = "ells"', "series.metrics.sales.unit"),
+        ('sales = { metric = "homes_sold", unit = "homes" }', "", "series.metrics"),
+        ('state = "NY"', 'state = "New York"', "state: "),
+    ],
+)
+def test_a_wrong_map_is_one_line_that_names_the_fault(
+    make_market: Make, old: str, new: str, said: str
+) -> None:
+    assert old in MAPPED
+    with pytest.raises(InvalidInput, match=said) as caught:
+        make_market(MAPPED.replace(old, new, 1))
+    assert "\n" not in caught.value.detail
+
+
+def test_units_of_series_are_those_of_their_contract() -> None:
+    (unit,) = (each for each in series_feed.PROMISES if each.name == "unit")
+    assert get_args(Unit) == unit.among
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["austin", "fort_worth", "houston", "los_angeles", "renthop", "texas", "x_education"],
+)
+def test_every_market_of_the_tests_can_be_loaded(
+    named_market: Callable[[str], Market], name: str
+) -> None:
+    assert named_market(name).name == name

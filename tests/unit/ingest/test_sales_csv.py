@@ -7,13 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiqleads.errors import ContractBroken, UnknownName
+from aiqleads.errors import ContractBroken, InvalidInput, UnknownName
+from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.market import Market
-from aiqleads.ingest.payload import Payload, read_payload
+from aiqleads.ingest.payload import Payload, open_payload
+from aiqleads.ingest.source import Parsed
 from aiqleads.ingest.sources import SOURCES, source_named
-from aiqleads.ingest.sources.sales_csv import parse
+from aiqleads.ingest.sources.sales_csv import SOURCE
 
 Make = Callable[[str], Market]
+
+
+def parse(payload: Payload, market: Market) -> Parsed:
+    """The payload's first chunk, read."""
+    return SOURCE.parse(next(payload.chunks()), Feed(market))
 
 
 @pytest.fixture
@@ -21,7 +28,7 @@ def written(tmp_path: Path) -> Callable[[pd.DataFrame], Payload]:
     def write(rows: pd.DataFrame, name: str = "feed.csv") -> Payload:
         path = tmp_path / name
         rows.to_csv(path, index=False) if name.endswith("csv") else rows.to_parquet(path)
-        return read_payload(path)
+        return open_payload(path)
 
     return write
 
@@ -148,7 +155,7 @@ def test_a_row_of_another_width_is_a_problem_of_its_own(tmp_path: Path, tiny: Ma
     path = tmp_path / "a.csv"
     line = "90000,1995-01-04,-83.6,41.6,3,1000\n"
     path.write_text("price,day,x,y,beds,area\n" + line * 3 + "90000,1995-01-04\n")
-    parsed = parse(read_payload(path), tiny)
+    parsed = parse(open_payload(path), tiny)
     assert parsed.problems["index"].tolist() == [4]
     assert "as many as the header's 6" in parsed.problems["rule"].iloc[0]
 
@@ -161,7 +168,7 @@ def test_kinds_of_columns_are_told_apart(written: Write, feed: pd.DataFrame, tin
 def test_sources_say_what_they_are() -> None:
     assert SOURCES["sales_csv"].kind == "sale"
     assert all(name == source.name for name, source in SOURCES.items())
-    with pytest.raises(UnknownName, match="known: sales_csv"):
+    with pytest.raises(UnknownName, match=r"known: .*sales_csv"):
         source_named("redfin_pdf")
 
 
@@ -175,3 +182,37 @@ def test_bytes_are_read_as_text_and_may_be_none(
     assert parsed.problems["index"].tolist() == [1]
     assert parsed.rows["price_cents"].notna().sum() == len(feed) - 1
     assert parsed.columns["shape"] == "text"
+
+
+def test_a_workbook_says_the_same_as_text(
+    written: Write, feed: pd.DataFrame, tiny: Market, workbook: Callable[..., Path]
+) -> None:
+    given = feed.assign(day=pd.to_datetime(feed["day"]))
+    typed = parse(open_payload(workbook(given)), tiny)
+    pd.testing.assert_frame_equal(parse(written(feed), tiny).rows, typed.rows)
+
+
+def test_wrong_values_in_a_later_chunk_are_their_rows_faults(
+    written: Write, feed: pd.DataFrame, tiny: Market
+) -> None:
+    feed = feed.astype(object)
+    feed.loc[30:, "price"] = "x"
+    chunks = list(written(feed).chunks(chunk_rows=30))
+    read = [SOURCE.parse(chunk, Feed(tiny)) for chunk in chunks]
+    assert [len(each.problems) for each in read] == [0, 10]
+
+
+def test_a_market_without_the_section_is_refused(
+    written: Write, feed: pd.DataFrame, make_market: Make, tiny_toml: str
+) -> None:
+    market = make_market(tiny_toml[: tiny_toml.index("[sales]")])
+    with pytest.raises(InvalidInput, match=r"tiny has no \[sales\]"):
+        parse(written(feed), market)
+
+
+def test_a_number_stands_in_one_column(
+    written: Write, feed: pd.DataFrame, make_market: Make, tiny_toml: str
+) -> None:
+    market = make_market(tiny_toml.replace('beds = "beds"', 'beds = ["beds", "area"]'))
+    with pytest.raises(InvalidInput, match="beds is a number: map one column"):
+        parse(written(feed), market)

@@ -17,6 +17,7 @@ WHOLE = {
     "lot_area_sqft": 5000.0,
     "year_built": 1950.0,
     "ask_price_cents": 90_000_00,
+    "invented": "contact",
 }
 
 

@@ -13,7 +13,7 @@ from aiqleads.ingest.contacts import contacts
 from aiqleads.ingest.draws import keys_of
 from aiqleads.ingest.market import Market
 from aiqleads.ingest.normalize import clock_us, normalize
-from aiqleads.ingest.standin import buyer_leads, repeat_leads, seller_leads
+from aiqleads.ingest.standin import buyer_leads, invented_leads, repeat_leads, seller_leads
 
 CRS = "EPSG:32617"
 
@@ -87,7 +87,8 @@ def test_neither_order_nor_batch_size_matters(homes: pd.DataFrame, tiny: Market)
         sellers = seller_leads(part, tiny, "sales_csv")
         buyers = buyer_leads(sellers, tiny, CRS)
         repeats = repeat_leads(pd.concat([sellers, buyers]), tiny, CRS)
-        return [each.set_index("lead_id").sort_index() for each in (sellers, buyers, repeats)]
+        parts = (sellers, buyers, repeats)
+        return [each.set_index("source_key").sort_index() for each in parts]
 
     whole = made(homes)
     shuffled = made(homes.sample(frac=1, random_state=1))
@@ -111,6 +112,25 @@ def test_everything_invented_says_so(homes: pd.DataFrame, tiny: Market) -> None:
     }
     assert set(buyers["invented"]) == {"all"}
     assert set(repeat_leads(sellers, tiny, CRS)["invented"]) == {"all"}
+
+
+def test_whoever_is_invented_has_a_row_a_consent_that_says_so_and_a_reason_to_wait(
+    homes: pd.DataFrame, tiny: Market
+) -> None:
+    homes.iloc[:3, homes.columns.get_indexer(["lon", "lat", "cell", "region"])] = None
+    made = invented_leads(homes, tiny, "sales_csv", CRS)
+    assert set(made["source"]) == {"sales_csv", "simulated_buyers", "simulated_repeats"}
+    assert made["row_number"].isin(homes.index).all()
+    assert made["consent_text"].str.startswith("Invented").all()
+    assert (made["consent_sellers"] == made["max_buyers"]).all()
+    sellers = made[made["source"] == "sales_csv"].set_index("row_number")
+    assert sellers["waits"].iloc[:3].tolist() == ["no place"] * 3
+    assert set(sellers["waits"].iloc[3:]) == {""}
+    beside = made[made["source"] == "simulated_buyers"]
+    years = beside["row_number"].map(homes["sold"].dt.year)
+    received = pd.to_datetime(beside["received_market_us"], unit="us").dt.year
+    assert ((years - received).abs() <= 1).all()
+    assert made["content"].is_unique
 
 
 def test_buyers_want_a_home_like_one_of_theirs_in_an_area(

@@ -7,15 +7,16 @@ import threading
 import pandas as pd
 import pytest
 
+from aiqleads.contracts.frames import FRAMES
 from aiqleads.errors import ContractBroken, NotReady
 from aiqleads.settings import Settings
 from aiqleads.store.database import open_room
 from aiqleads.store.frames import (
     frame_path,
-    leads_frame,
     market_lock,
     read_frame,
-    submissions_frame,
+    store_frame,
+    write_blocks,
     write_frame,
 )
 
@@ -45,11 +46,23 @@ def test_a_frame_that_is_not_there_says_how_to_make_it(home: Settings) -> None:
 
 def test_frames_of_an_empty_store_have_their_types(home: Settings) -> None:
     engine = open_room(home, "leads")
-    leads = leads_frame(engine, "tiny")
-    assert leads.empty
-    assert leads["cell"].dtype == "int64"
-    assert submissions_frame(engine, "tiny")["received_market_us"].dtype == "int64"
-    write_frame(home, "tiny", "leads", leads)
+    for name, column in (("leads", "cell"), ("submissions", "received_market_us")):
+        store_frame(home, engine, "tiny", name)
+        frame = read_frame(home, "tiny", name)
+        assert frame.empty
+        assert frame[column].dtype == "int64"
+    store_frame(home, engine, "tiny", "sales")
+    assert list(read_frame(home, "tiny", "sales")) == [each.name for each in FRAMES["sales"]]
+
+
+def test_a_frame_may_come_in_blocks_and_is_whole_or_not_at_all(home: Settings) -> None:
+    blocks = [pd.DataFrame({"lead_id": [f"L{at}"], "received_market_us": [at]}) for at in range(3)]
+    write_blocks(home, "tiny", "submissions", blocks)
+    assert read_frame(home, "tiny", "submissions")["lead_id"].tolist() == ["L0", "L1", "L2"]
+    broken = [*blocks[:2], blocks[2].assign(lead_id=None)]
+    with pytest.raises(ContractBroken):
+        write_blocks(home, "tiny", "submissions", broken)
+    assert len(read_frame(home, "tiny", "submissions")) == 3
 
 
 def test_two_writers_of_a_market_take_turns(home: Settings) -> None:

@@ -1,0 +1,152 @@
+"""kill -9 in the middle of an ingest, many times: a re-run ends with the store of one clean run.
+
+    kill_feeds.py [kills] [rows]
+
+Each trial starts `aiqleads ingest` on a fresh home, kills it with SIGKILL after a time
+drawn uniformly over the length of a clean run (several times in a row in every fifth
+trial), lets a last run finish, and compares every row of the store and every frame with
+those of a clean run. Times of the wall clock and what sealing makes random are left out;
+sealed contacts are compared opened. Two feeds take turns: listings, and leads with
+contacts. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+from sqlalchemy import select
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
+
+import feed_payloads  # noqa: E402  (found by the line above)
+
+from aiqleads.settings import Settings  # noqa: E402
+from aiqleads.store.database import open_room, reader  # noqa: E402
+from aiqleads.store.tables import leads_metadata  # noqa: E402
+from aiqleads.store.vault import Vault  # noqa: E402
+
+#: the wall clock, and what is sealed with random nonces
+RANDOM = {"ingested_us", "arrived_us", "received_us", "at_us", "kept_at", "contact", "value", "row"}
+COMMAND = "import sys; from aiqleads.cli import main; sys.argv[0] = 'aiqleads'; main()"
+
+
+def main(kills: int = 50, rows: int = 100_000) -> None:
+    started, differing, inside = time.time(), [], 0
+    with tempfile.TemporaryDirectory(prefix="aiqleads-kill-") as folder:
+        root = Path(folder)
+        feeds = {
+            "redfin": feed_payloads.redfin(root / "listings.csv", rows),
+            "meta_leads": feed_payloads.meta_leads(root / "people.ndjson", rows // 5),
+        }
+        clean = {source: run_clean(root, source, path) for source, path in feeds.items()}
+        for trial in range(kills):
+            source = "meta_leads" if trial % 5 == 4 else "redfin"
+            seconds, digest = clean[source]
+            home = fresh_home(root)
+            draw = random.Random(trial)
+            for _ in range(3 if trial % 10 >= 8 else 1):
+                inside += killed(home, source, feeds[source], draw.uniform(0.0, seconds))
+            finish(home, source, feeds[source])
+            if store_digest(home) != digest:
+                differing.append({"trial": trial, "source": source})
+            remove(home)
+            print(f"{trial + 1}/{kills} killed, {len(differing)} differ", file=sys.stderr)
+    made = {
+        "name": "feeds.killed_ingests",
+        "trials": kills,
+        "rows": rows,
+        "killed_before_the_end": inside,
+        "differing": differing,
+        "ok": not differing,
+        "seconds": round(time.time() - started, 1),
+    }
+    print(json.dumps(made))
+    sys.exit(bool(differing))
+
+
+def fresh_home(root: Path) -> Path:
+    home = Path(tempfile.mkdtemp(dir=root))
+    (home / "data").mkdir()
+    (home / "data" / "feeds.toml").write_text(feed_payloads.FEEDS)
+    return home
+
+
+def start(home: Path, source: str, path: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "AIQLEADS_HOME": str(home)}
+    arguments = [sys.executable, "-c", COMMAND, "ingest", source, str(path), "--json"]
+    return subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def finish(home: Path, source: str, path: Path) -> None:
+    if code := start(home, source, path).wait():
+        raise SystemExit(f"ingest of {source} ended with {code}")
+
+
+def killed(home: Path, source: str, path: Path, after: float) -> int:
+    """Kills a run after so many seconds; 0 where it had ended before."""
+    process = start(home, source, path)
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return 1
+    return 0
+
+
+def run_clean(root: Path, source: str, path: Path) -> tuple[float, str]:
+    home = fresh_home(root)
+    started = time.time()
+    finish(home, source, path)
+    seconds = time.time() - started
+    digest = store_digest(home)
+    remove(home)
+    return seconds, digest
+
+
+def store_digest(home: Path) -> str:
+    """One digest of everything in the room `leads`, its contacts opened, and of the frames."""
+    settings = Settings(home=home)
+    engine, vault = open_room(settings, "leads"), Vault.open(settings)
+    digest = hashlib.sha256()
+    with reader(engine).connect() as connection:
+        for table in leads_metadata.sorted_tables:
+            columns = [each for each in table.columns if each.name not in RANDOM]
+            query = select(*columns).order_by(*table.primary_key.columns)
+            for row in connection.execute(query):
+                digest.update(repr(tuple(row)).encode())
+        digest.update(repr(opened_contacts(connection, vault)).encode())
+    for frame in sorted(home.glob("data/core/*/*.parquet")):
+        digest.update(pd.util.hash_pandas_object(pd.read_parquet(frame)).to_numpy().tobytes())
+    vault.close()
+    engine.dispose()
+    return digest.hexdigest()
+
+
+def opened_contacts(connection: object, vault: Vault) -> list[bytes | None]:
+    table = leads_metadata.tables["submission"]
+    query = select(table.c.key_id, table.c.submission_id, table.c.contact)
+    rows = list(connection.execute(query.order_by(table.c.submission_id)))  # type: ignore[attr-defined]
+    return vault.unseal(*zip(*rows, strict=True)) if rows else []  # type: ignore[arg-type]
+
+
+def remove(home: Path) -> None:
+    import shutil
+
+    shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main(*(int(each) for each in sys.argv[1:]))
