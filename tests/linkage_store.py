@@ -14,7 +14,7 @@ from aiqleads.ingest import linkage
 from aiqleads.settings import Settings
 from aiqleads.store import links, tables
 from aiqleads.store.database import open_room, reader
-from aiqleads.store.leads import CONTACT, sealed_name
+from aiqleads.store.leads import CONTACT
 from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
@@ -120,7 +120,7 @@ class LinkageStore:
         key_ids = [f"person:{made.lead_of[row['submission_id']][0]}" for row in rows]
         sealed = self.vault.seal(
             key_ids,
-            [sealed_name(row["submission_id"]) for row in rows],
+            [row["submission_id"] for row in rows],
             [json.dumps({name: row[name] for name in names}).encode() for row in rows],
         )
         new_leads, new, known = [], [], []

@@ -265,8 +265,7 @@ def _submissions(vault: Vault, columns: Mapping[str, list[Any]]) -> dict[str, li
         for i in range(n)
     ]
     keys = [f"person:{lead_id}" for lead_id in columns["lead_id"]]
-    names = [leads.sealed_name(who) for who in ids]
-    sealed = vault.seal(keys, names, [json.dumps(person).encode() for person in people])
+    sealed = vault.seal(keys, ids, [json.dumps(person).encode() for person in people])
     given = {
         "submission_id": ids,
         "key_id": keys,

@@ -39,6 +39,8 @@ app.add_typer(keys_app, name="keys")
 source_app = typer.Typer(help="Sources: their state, and batches taken back.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(source_app, name="source")
+links_app = typer.Typer(help="Who was found to be one person, and why.", no_args_is_help=True)
+app.add_typer(links_app, name="links")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 MarketName = Annotated[
@@ -174,6 +176,34 @@ def quarantine_replay(
     report = replay(context.obj, batch or None)
     emit(report, as_json=as_json)
     raise typer.Exit(0 if report.held else 3)
+
+
+@links_app.command("explain")
+def links_explain(
+    context: typer.Context,
+    lead_id: Annotated[str, typer.Argument(metavar="LEAD", help="A lead's id.")],
+    as_json: Json = False,
+) -> None:
+    """Why a lead's submissions are one person: comparisons and weights, nothing they wrote."""
+    from aiqleads.ingest.linkage import explain
+    from aiqleads.store.database import open_room, reader
+
+    with reader(open_room(context.obj, "leads")).connect() as connection:
+        found = explain(connection, lead_id)
+    emit({"links": found}, as_json=as_json)
+
+
+@links_app.command("undo")
+def links_undo(
+    context: typer.Context,
+    a: Annotated[str, typer.Argument(help="A submission, as `links explain` names it.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
+    as_json: Json = False,
+) -> None:
+    """Take a link back: the two stay apart, and leads it had merged stand for themselves."""
+    from aiqleads.ingest.unlink import undo_link
+
+    emit(undo_link(context.obj, a, b), as_json=as_json)
 
 
 @source_app.command("list")

@@ -29,7 +29,6 @@ Where a value is missing a comparison says nothing: level NULL, weight 0.
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -124,15 +123,19 @@ class Model:
 def name_shares() -> dict[str, dict[str, float]]:
     """first and last -> name in lower case -> share of the US population.
 
-    From us_names.csv: shares among women, men and all, of the US census and the Social
-    Security Administration, as the package Faker 40.54 (MIT) lists them.
+    Shares among women, men and all, of the US census and the Social Security
+    Administration, as Faker's provider for the United States lists them.
     """
+    from faker.providers.person.en_US import Provider as Names
+
     made: dict[str, dict[str, float]] = {"first": {}, "last": {}}
-    text = files("aiqleads.ingest").joinpath("us_names.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        kind, part = ("last", 1.0) if row["kind"] == "last" else ("first", 0.5)
-        name = row["name"].lower()
-        made[kind][name] = made[kind].get(name, 0.0) + part * float(row["share"])
+    for kind, part, listed in (
+        ("first", 0.5, Names.first_names_female),
+        ("first", 0.5, Names.first_names_male),
+        ("last", 1.0, Names.last_names),
+    ):
+        for name, share in listed.items():
+            made[kind][name.lower()] = made[kind].get(name.lower(), 0.0) + part * share
     return made
 
 
@@ -157,7 +160,7 @@ class Compared:
     def vetoed(self) -> Flags:
         """Pairs that cannot be one person, whatever else agrees; shape (n,)."""
         by_first = self.levels["first"] == _FIRST_VETO
-        return by_first | (self.levels["suffix"] == _SUFFIX_VETO)
+        return np.asarray(by_first | (self.levels["suffix"] == _SUFFIX_VETO), dtype=np.bool_)
 
 
 def compare(people: Identities, i: Positions, j: Positions) -> Compared:

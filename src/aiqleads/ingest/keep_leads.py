@@ -309,12 +309,8 @@ def _sealed(run: Run, news: pd.DataFrame, people: list[str]) -> dict[str, list[A
         for row in zip(*columns.values(), strict=True)
     ]
     key_ids = [f"person:{person}" for person in people]
-    names = [store.sealed_name(who) for who in news.index]
-    return {"key_id": key_ids, "contact": run.vault.seal(key_ids, names, _encoded(texts))}
-
-
-def _encoded(texts: list[str]) -> list[bytes]:
-    return [text.encode("utf-8", "surrogatepass") for text in texts]
+    bodies = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return {"key_id": key_ids, "contact": run.vault.seal(key_ids, news.index.tolist(), bodies)}
 
 
 def _write(

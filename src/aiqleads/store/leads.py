@@ -150,11 +150,6 @@ def key_times(
 # --- contacts --------------------------------------------------------------------------
 
 
-def sealed_name(submission_id: str) -> str:
-    """Under which name a submission's contact is sealed."""
-    return f"contact:{submission_id}"
-
-
 def submission_contacts(
     connection: Connection, vault: Vault, submission_ids: Sequence[str]
 ) -> pd.DataFrame:
@@ -192,10 +187,12 @@ def submission_contacts(
 
 
 def opened(vault: Vault, sealed: Sequence[tuple[str, str, bytes]]) -> list[dict[str, Any]]:
-    """Contacts of (submission_id, key_id, contact), {} where the key was destroyed."""
+    """Contacts of (submission_id, key_id, contact), {} where the key was destroyed.
+
+    A contact is sealed under the name of its submission.
+    """
     ids = [each[1] for each in sealed]
-    names = [sealed_name(each[0]) for each in sealed]
-    texts = vault.unseal(ids, names, [each[2] for each in sealed])
+    texts = vault.unseal(ids, [each[0] for each in sealed], [each[2] for each in sealed])
     return [{} if text is None else json.loads(text) for text in texts]
 
 

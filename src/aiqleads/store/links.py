@@ -148,7 +148,7 @@ def stored(connection: Connection, submission_ids: Iterable[str]) -> dict[str, S
     rows: dict[str, Stored] = {}
     for some in parts(submission_ids):
         for row in connection.execute(query.where(submission.c.submission_id.in_(some))):
-            rows[row[0]] = Stored(*row[:9], own_merged=bool(row[9]))
+            rows[row[0]] = Stored(*row)
     return rows
 
 

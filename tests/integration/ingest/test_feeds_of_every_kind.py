@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ from sqlalchemy import Table, select, update
 
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest.aggregate import IngestReport, ingest
-from aiqleads.ingest.feeds import Options
-from aiqleads.ingest.market import Market
-from aiqleads.ingest.payload import payload_of
+from aiqleads.ingest.feeds import Feed, Options
+from aiqleads.ingest.market import Market, PeopleFeed
+from aiqleads.ingest.payload import Chunk, payload_of
 from aiqleads.ingest.prices import usual_prices
+from aiqleads.ingest.source import Parsed
+from aiqleads.ingest.sources import SOURCES
 from aiqleads.settings import Settings
 from aiqleads.store import sources
 from aiqleads.store.database import open_room
@@ -270,8 +275,6 @@ def test_series_count_by_row_and_keep_the_newest_word(home: Settings, lucas: Mar
 def test_leads_that_may_only_be_analysed_are_never_on_offer(
     home: Settings, lucas: Market, tmp_path: Path
 ) -> None:
-    from aiqleads.ingest.market import PeopleFeed
-
     people = PeopleFeed.model_validate(
         {"columns": {"key": "id"}, "constants": {"intent": "buy"}, "rights": "analyse"}
     )
@@ -286,6 +289,42 @@ def test_leads_that_may_only_be_analysed_are_never_on_offer(
 def test_a_mapped_file_of_the_market_is_found_by_its_source(home: Settings, lucas: Market) -> None:
     with pytest.raises(InvalidInput, match=r"no \[people\] path"):
         ingest(home, "leads_csv", [], lucas)
+
+
+def test_an_address_is_pulled_and_taken_in(home: Settings, lucas: Market) -> None:
+    body = _redfin({"MLS#": "1", "URL": LISTING + "1"})
+
+    class Host(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Host) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/export"
+        report = ingest(home, "redfin", [url], lucas, now_us=NOW_US)
+        server.shutdown()
+    assert report.accepted == len(_rows(home, listing)) == 1
+
+
+def test_a_row_that_its_parser_passes_over_is_not_lost(
+    home: Settings, lucas: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = SOURCES["redfin"]
+
+    def parse(chunk: Chunk, told: Feed) -> Parsed:
+        parsed = honest.parse(chunk, told)
+        return replace(parsed, rows=parsed.rows.drop(index=2))
+
+    monkeypatch.setitem(SOURCES, "redfin", replace(honest, parse=parse))
+    rows = [{"MLS#": str(at), "URL": LISTING + str(at)} for at in range(3)]
+    report = _listings(home, lucas, *rows)
+    assert (report.accepted, report.quarantined) == (2, 1)
+    assert report.reasons == {"row: one that its source reads": 1}
 
 
 def test_a_recalled_batch_stays_recalled_when_its_payload_comes_again(

@@ -68,7 +68,7 @@ def _store(home: Settings) -> dict[str, list[tuple[Any, ...]]]:
             made[table.name] = [tuple(row) for row in rows]
         sent = select(submission.c.key_id, submission.c.submission_id, submission.c.contact)
         rows = list(connection.execute(sent.order_by(submission.c.submission_id)))
-    names = [f"contact:{row.submission_id}" for row in rows]
+    names = [row.submission_id for row in rows]
     opened = vault.unseal([row.key_id for row in rows], names, [row.contact for row in rows])
     made["contacts"] = [(text,) for text in opened]
     # Matching goes by keyed digests, and every home has keys of its own.

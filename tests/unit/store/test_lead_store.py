@@ -82,7 +82,7 @@ def _columns(*rows: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def _sent(vault: Vault, who: str, person: dict[str, Any], **other: Any) -> dict[str, Any]:
-    contact = vault.seal(["person:L1"], [leads.sealed_name(who)], [json.dumps(person).encode()])
+    contact = vault.seal(["person:L1"], [who], [json.dumps(person).encode()])
     row = {
         "submission_id": who,
         "lead_id": "L1",
