@@ -17,17 +17,18 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select, update
 
 from aiqleads.errors import InvalidInput
 from aiqleads.settings import Settings
+from aiqleads.store.bulk import insert_columns
 from aiqleads.store.database import open_room, reader
 from aiqleads.store.tables import data_key
 from aiqleads.store.transactions import writing
@@ -161,8 +162,7 @@ class Vault:
                     )
                 }
                 fresh = {key_id: AESGCM.generate_key(256) for key_id in sorted(missing - there)}
-                if fresh:
-                    connection.execute(insert(data_key), [self._row(*one) for one in fresh.items()])
+                insert_columns(connection, data_key, self._rows(fresh))
             found |= {key_id: AESGCM(key) for key_id, key in fresh.items()}
             if there:  # another process made them meanwhile, or they were destroyed
                 found |= self._keys(there)
@@ -172,10 +172,14 @@ class Vault:
             )
         return found
 
-    def _row(self, key_id: str, key: bytes) -> dict[str, object]:
-        nonce = os.urandom(_NONCE_BYTES)
-        wrapped = nonce + self._wrap.encrypt(nonce, key, key_id.encode())
-        return {"key_id": key_id, "wrapped": wrapped, "created_us": time.time_ns() // 1000}
+    def _rows(self, keys: Mapping[str, bytes]) -> dict[str, list[object]]:
+        """Columns of the keys' rows, each key wrapped under its name."""
+        now_us, wrapped = time.time_ns() // 1000, []
+        for key_id, key in keys.items():
+            nonce = os.urandom(_NONCE_BYTES)
+            wrapped.append(nonce + self._wrap.encrypt(nonce, key, key_id.encode()))
+        made = [now_us] * len(keys)
+        return {"key_id": list(keys), "wrapped": list(wrapped), "created_us": list(made)}
 
 
 def _opened(key: AESGCM, body: bytes, about: bytes, name: str) -> bytes:
