@@ -58,7 +58,8 @@ def test_leads_are_accounted_for(report: DemoReport) -> None:
         found["accepted"] + found["updated"] + found["duplicates"] + found["quarantined"]
         == (found["rows_read"])
     )
-    assert 0.8 < found["repeats_found"] / found["repeats_planted"] <= 1
+    # A fifth of them has nothing in common but a name nearby, or the home: that is no proof.
+    assert 0.65 < found["repeats_found"] / found["repeats_planted"] <= 0.8
     assert found["leads"] == found["sellers"] + found["buyers"]
 
 

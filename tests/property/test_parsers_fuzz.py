@@ -67,7 +67,7 @@ def test_every_source_reads_its_own_seeds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_a_mutated_body_gives_rows_and_problems_or_invalid_input(
     name: str, data: st.DataObject

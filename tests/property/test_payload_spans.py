@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.soak import feed_seeds
 
+from aiqleads.contracts.quarantine import record_text
 from aiqleads.errors import InvalidInput
 from aiqleads.ingest import payload_bytes
 from aiqleads.ingest.payload import RAGGED, RECORD, Payload, payload_of
@@ -62,7 +63,7 @@ def payload_or_none(body: bytes) -> Payload | None:
         return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.one_of(_BODIES, mutated()))
 @example(b"a\r\r\r\nb\r\rc\n")
 @example(b'"a\r"\r\n"b\r\n"\n\n\n')
@@ -80,7 +81,7 @@ def test_any_bytes_give_records_that_lose_none_of_them_or_invalid_input(body: by
         in_one_line(error)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.one_of(st.sampled_from(SEEDS), mutated()), st.integers(1, 9), st.integers(0, 9), st.data()
 )
@@ -106,11 +107,11 @@ def _said(rows: pd.DataFrame) -> list[str]:
     """Rows as texts; a missing RAGGED is no difference, and an Element is its tag."""
     kept = rows.drop(columns=RAGGED, errors="ignore")
     if RECORD in kept:
-        return [getattr(each, "tag", str(each)) for each in kept[RECORD]]
+        return [record_text(each) for each in kept[RECORD]]
     return [repr(row) for row in kept.itertuples()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.lists(_CELLS, min_size=3, max_size=3), min_size=1, max_size=8),
     st.sampled_from([",", ";", "\t", "|"]),
@@ -133,7 +134,7 @@ def test_a_table_that_was_written_is_read(
     assert read == rows
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.dictionaries(

@@ -53,13 +53,13 @@ _EMAILS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(_PHONES)
 def test_phones_are_read_as_the_library_reads_them(text: str) -> None:
     assert read_phone(text) == plain_phone(text)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(_EMAILS)
 def test_emails_are_read_as_the_library_reads_them(text: str) -> None:
     assert read_email(text) == plain_email(text)
@@ -88,7 +88,7 @@ _ADDRESSES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(_ADDRESSES)
 def test_addresses_are_tagged_as_the_library_tags_them(text: str) -> None:
     try:
@@ -98,7 +98,7 @@ def test_addresses_are_tagged_as_the_library_tags_them(text: str) -> None:
     assert tagged(text) == told
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.text(alphabet=st.sampled_from("aA1 ,;#.-\n'stOHTX"), max_size=60))
 def test_an_address_is_read_or_left(text: str) -> None:
     told = read_address(text)

@@ -1,1 +1,1 @@
-"""From a payload to stored leads: read, check, normalise, deduplicate, score, store."""
+"""From a payload to stored leads: read, check, normalise, link, score, seal, store."""

@@ -28,7 +28,7 @@ def test_promises_take_the_names_of_the_dictionary() -> None:
     ]
 
 
-@pytest.mark.parametrize("contract", [sale_feed, listing_feed])
+@pytest.mark.parametrize("contract", [sale_feed, listing_feed, lead_feed])
 def test_most_columns_of_homes_have_a_name_there(contract: object) -> None:
     promises: tuple[Promise, ...] = contract.PROMISES  # type: ignore[attr-defined]
     named = [each.name for each in promises if each.reso]
