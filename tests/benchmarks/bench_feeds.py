@@ -18,7 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-SMALL, LARGE, PEOPLE, REPEATS = 100_000, 1_000_000, 30_000, 3
+SMALL, LARGE, PEOPLE, REPEATS = 100_000, 1_000_000, 10_000, 3
 MB = 2**20
 
 

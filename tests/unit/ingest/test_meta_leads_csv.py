@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +74,16 @@ def test_a_row_with_other_fields_is_its_own_problem(read_leads: Read) -> None:
 def test_a_table_without_its_ids_is_refused(read_leads: Read) -> None:
     with pytest.raises(ContractBroken, match="'id'"):
         read_leads(SOURCE, _with("id\tcreated", "lead\tcreated"), forms=FORMS)
+
+
+def test_the_same_payload_again_gives_the_same_keys(read_leads: Read) -> None:
+    first, again = (read_leads(SOURCE, FILE, forms=FORMS).rows["key"] for _ in range(2))
+    assert first.equals(again)
+    assert first.tolist() == ["1234567890123456", "1234567890123457"]
+
+
+def test_an_answer_of_ones_own_stays_word_for_word(read_leads: Read) -> None:
+    body = _with("what_is_your_budget", "anything_else?").decode("utf-16")
+    for said in ("p:lease call after 5", "None"):
+        made = read_leads(SOURCE, body.replace("$300k - $400k", said).encode(), forms=FORMS)
+        assert json.loads(made.rows.loc[1, "answers"])["anything_else?"] == said

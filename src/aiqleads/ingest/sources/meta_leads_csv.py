@@ -10,6 +10,7 @@ words and the consent are the feed file's, the lead's id is the proof.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,15 @@ _OWN = frozenset(
     ]
 )
 _KEPT = ("form_id", "ad_id", "campaign_id", "platform")
-_PREFIXED = r"^(?:l|p|z|f|ag|as|c):(?=[^/])"
+#: what stands before a value, by column; a phone's and a ZIP's question may have any name
+_PREFIXES = {
+    "id": "l:",
+    "ad_id": "ag:",
+    "adset_id": "as:",
+    "campaign_id": "c:",
+    "form_id": "f:",
+}
+_PREFIXED = re.compile(r"^(?:p:(?=\+?[\d(])|z:(?=\d))")
 _TEST = "<test lead:"
 
 
@@ -49,17 +58,17 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
     columns.require_columns(chunk.payload.name, given.columns, _WANTED, "Meta's table of leads")
     problems = columns.ragged_problems(chunk.rows, chunk.ragged)
     ragged, forms = set(chunk.ragged), Forms(feed)
-    texts = given.apply(columns.text).replace(_PREFIXED, "", regex=True)
     submissions = [
         _submission(int(row), said, forms)
-        for row, said in zip(given.index, texts.to_dict("records"), strict=True)
+        for row, said in zip(given.index, given.to_dict("records"), strict=True)
         if row not in ragged
     ]
     return parsed(submissions, problems, SOURCE.name, given.index, columns.kinds(given))
 
 
 def _submission(row: int, said: Mapping[Any, object], forms: Forms) -> Submission:
-    filled = {str(name): str(value) for name, value in said.items() if isinstance(value, str)}
+    read = ((str(name), _plain(str(name), str(value))) for name, value in said.items())
+    filled = {name: value for name, value in read if value}
     questions = [(name, value) for name, value in filled.items() if name not in _OWN]
     made = Submission(
         row=row,
@@ -73,6 +82,14 @@ def _submission(row: int, said: Mapping[Any, object], forms: Forms) -> Submissio
     except ValueError:
         made.warnings.append("time not readable")
     return made
+
+
+def _plain(name: str, value: str) -> str:
+    """A value without the letter before it; the person's other words stay as they are."""
+    value = value.strip()
+    if name in _OWN:
+        return value.removeprefix(_PREFIXES.get(name, ""))
+    return _PREFIXED.sub("", value)
 
 
 SOURCE = Source(
