@@ -206,8 +206,11 @@ def _things(value: Any) -> Iterator[Node]:
 
 
 def same_address(url: object) -> str:
-    """An address without scheme, query and trailing slash, to compare two by."""
-    parts = urlsplit(str(url))
+    """An address without scheme, query and trailing slash, to compare two by; '' for none."""
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:  # brackets that hold no IPv6 address
+        return ""
     return f"{parts.netloc.lower().removeprefix('www.')}{parts.path.rstrip('/')}".lower()
 
 

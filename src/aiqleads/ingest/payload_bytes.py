@@ -206,8 +206,9 @@ def _text_survey(name: str, first: bytes, rest: BinaryIO) -> _Text:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
                 broken = f"{error.reason} near byte {size + error.start:,}"
+        # Looked at from the start: what ends in the middle of a character shows late.
+        western = western and len(block.translate(None, _NOT_WESTERN)) == len(block)
         if broken:
-            western = western and len(block.translate(None, _NOT_WESTERN)) == len(block)
             text = block.decode("latin-1")
         if broken and not western:
             known = f"not text in {encoding}" if bom else "neither text in utf-8 nor Windows-1252"

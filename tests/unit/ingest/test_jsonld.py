@@ -17,6 +17,7 @@ from aiqleads.contracts.promise import failures
 from aiqleads.ingest import markup
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.market import Market
+from aiqleads.ingest.markup import same_address
 from aiqleads.ingest.payload import open_payload, payload_of
 from aiqleads.ingest.source import Parsed
 from aiqleads.ingest.sources import jsonld
@@ -284,3 +285,8 @@ def test_the_readers_of_pages_are_not_loaded_before_there_is_a_page() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("url", ["http://[x", "//[", "http://[::1/home"])
+def test_an_address_that_is_none_compares_with_nothing(url: str) -> None:
+    assert same_address(url) == ""

@@ -401,6 +401,8 @@ DEEP = b'{"a":' * 70 + b"1" + b"}" * 70
         (EXTERNAL, "broken XML: EntitiesForbidden"),
         (b"<a>" * 100 + b"</a>" * 100, "nested deeper"),
         (b"<other/>", "no element 'value'"),
+        (b"&<\xe2\x9d", "neither text in utf-8 nor Windows-1252"),
+        (b"{\xdb\x81]\xc5", "neither text in utf-8 nor Windows-1252"),
         (b"<html>" + b"x" * 17_000_000, "more than"),
         (MAIL + b"boundary=x\n" * 100, "parts in parts"),
         (MAIL + b"x" * 33_000_000, "is a mail of"),
