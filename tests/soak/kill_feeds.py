@@ -109,8 +109,14 @@ def killed(home: Path, source: str, path: Path, after: float) -> bool:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return True
+        return not ended(home)
     return False
+
+
+def ended(home: Path) -> bool:
+    """Whether an ingest had done all its work, and only its process was still there."""
+    left = list(home.glob("data/core/*/unfinished.json"))
+    return not left and any(home.glob("data/core/*/leads.parquet"))
 
 
 def run_clean(root: Path, source: str, path: Path) -> tuple[float, str]:
