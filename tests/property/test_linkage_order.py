@@ -62,9 +62,9 @@ def _is_whole(store: Any) -> None:
     """Every submission under a lead that stands, counted there; the others are merged."""
     leads = store.rows("lead").set_index("lead_id")
     size = pd.Series(store.lead_of()).value_counts()
-    standing = leads[leads["waits"] != "merged"]
+    standing = leads[leads["merged_into"].isna()]
     assert standing["submissions"].to_dict() == size.to_dict()
-    merged = leads[leads["waits"] == "merged"]
+    merged = leads[leads["merged_into"].notna()]
     assert set(merged["merged_into"]) <= set(standing.index)
     assert set(leads["person_id"]) <= set(leads.index)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import Column, ColumnElement, Connection, case, func, select
 
 from aiqleads.domain import InteractionKind
 from aiqleads.store.orders import SOLD
@@ -69,7 +69,8 @@ def intake(leads: Connection, commerce: Connection) -> list[SourceFigures]:
         batches.setdefault(each.source, []).append(each)
     states = all_states(leads)
     rules = _counted(leads, quarantine.c.source, quarantine.c.rule)
-    waits = _counted(leads, lead.c.source, lead.c.waits)
+    why = case((lead.c.merged_into.is_not(None), "merged"), else_=lead.c.waits)
+    waits = _counted(leads, lead.c.source, why)
     money = select(lead.c.source, func.min(lead.c.currency).label("unit")).group_by(lead.c.source)
     currencies = {row.source: str(row.unit) for row in leads.execute(money)}
     return [
@@ -146,7 +147,7 @@ def _batch_of(connection: Connection, lead_ids: Iterable[str]) -> dict[str, str]
 
 
 def _counted(
-    connection: Connection, source: Column[str], reason: Column[str]
+    connection: Connection, source: Column[str], reason: ColumnElement[str]
 ) -> dict[str, dict[str, int]]:
     """Source -> reason -> how many, the commonest first."""
     asked = select(source, reason, func.count()).group_by(source, reason)

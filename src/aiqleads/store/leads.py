@@ -16,7 +16,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     bindparam,
-    case,
     delete,
     func,
     select,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 Columns = Mapping[str, Sequence[Any]]
 
-MERGED = "merged"
 #: what a sealed contact may hold, as JSON: the person, and where exactly they wrote about
 CONTACT = (
     "name",
@@ -101,17 +99,16 @@ def drop_consents(connection: Connection, submission_ids: Iterable[str]) -> None
 
 
 def renew_leads(connection: Connection, rows: Columns) -> None:
-    """Brings the facts of stored leads up to date; a merged one goes on waiting as such."""
+    """Brings the facts of stored leads up to date; a merged one stays merged."""
     changing = [name for name in rows if name not in _FIXED]
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in changing}
-    merged = case((lead.c.merged_into.is_not(None), MERGED), else_=bindparam("new_waits"))
     statement = update(lead).where(lead.c.lead_id == bindparam("of"))
     given = [
         {"of": of, **{f"new_{name}": value for name, value in zip(changing, row, strict=True)}}
         for of, *row in zip(rows["lead_id"], *(rows[name] for name in changing), strict=True)
     ]
     if given:
-        connection.execute(statement.values({**values, "waits": merged}), given)
+        connection.execute(statement.values(values), given)
 
 
 _RENEWED = ("batch_id", "row_number", "received_market_us", "arrived_us")
@@ -238,7 +235,7 @@ def lead_row(engine: Engine, lead_id: str) -> dict[str, Any]:
 
 
 def _on_offer(market: str) -> ColumnElement[bool]:
-    return (lead.c.market == market) & (lead.c.waits == "")
+    return (lead.c.market == market) & (lead.c.waits == "") & lead.c.merged_into.is_(None)
 
 
 def count_on_offer(engine: Engine, market: str) -> int:

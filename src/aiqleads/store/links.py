@@ -26,9 +26,8 @@ from sqlalchemy import (
 
 from aiqleads.errors import UnknownName
 from aiqleads.store.bulk import insert_columns, parts
-from aiqleads.store.tables import consent, lead, link, match_key, submission
+from aiqleads.store.tables import lead, link, match_key, submission
 
-MERGED = "merged"
 #: least probability of a row of `link` that says: one person
 LINKED = 0.5
 
@@ -140,7 +139,7 @@ def stored(connection: Connection, submission_ids: Iterable[str]) -> dict[str, S
             lead.c.intent,
             submission.c.received_market_us,
             own.c.lead_id,
-            func.coalesce(own.c.waits, "") == MERGED,
+            own.c.merged_into.is_not(None),
         )
         .join(lead, lead.c.lead_id == submission.c.lead_id)
         .join(own, made_by, isouter=True)
@@ -232,34 +231,9 @@ _OWN = (
 
 
 def revive(connection: Connection, lead_ids: Iterable[str]) -> None:
-    """Leads that were merged stand for themselves again, waiting for what they lack."""
-    for lead_id in sorted(lead_ids):
-        row = connection.execute(
-            select(lead.c.cell, lead.c.ask_price_cents, lead.c.source, lead.c.source_key).where(
-                lead.c.lead_id == lead_id
-            )
-        ).one()
-        agreed = connection.execute(
-            select(func.count())
-            .select_from(consent.join(submission))
-            .where(
-                submission.c.source == row.source,
-                submission.c.source_key == row.source_key,
-                consent.c.revoked_us.is_(None),
-            )
-        ).scalar_one()
-        waits = (
-            "no place"
-            if row.cell is None
-            else "no price"
-            if row.ask_price_cents is None
-            else ""
-            if agreed
-            else "no consent"
-        )
-        connection.execute(
-            update(lead).where(lead.c.lead_id == lead_id).values(waits=waits, merged_into=None)
-        )
+    """Leads that were merged stand for themselves again."""
+    for some in parts(sorted(lead_ids)):
+        connection.execute(update(lead).where(lead.c.lead_id.in_(some)).values(merged_into=None))
 
 
 def move(connection: Connection, moves: Iterable[tuple[str, str, str]]) -> None:
@@ -282,7 +256,7 @@ def merge(connection: Connection, merges: Iterable[tuple[str, str]]) -> None:
             connection.execute(
                 update(lead)
                 .where(column == bindparam("loser"))
-                .values(waits=MERGED, merged_into=bindparam("winner")),
+                .values(merged_into=bindparam("winner")),
                 rows,
             )
 

@@ -67,7 +67,8 @@ batch = Table(
 )
 
 # waits: why the lead is not on offer ('' for one that is): no place, no price, no consent,
-# analysis only, merged. Such a lead is in no frame. estimated: columns that the person did
+# analysis only. merged_into: the lead of the same wish that it gave way to. A lead that waits
+# or was merged is in no frame. estimated: columns that the person did
 # not give and that were filled from the area; invented: columns that nobody gave.
 lead = Table(
     "lead",
@@ -112,7 +113,6 @@ lead = Table(
     Column("estimated", Text, nullable=False),
     Column("invented", Text, nullable=False),
     CheckConstraint("(cell is null) = (place_precision = 'none')", name="place"),
-    CheckConstraint("(merged_into is null) = (waits <> 'merged')", name="merged"),
     UniqueConstraint("source", "source_key"),
     Index("ix_lead_market_received", "market", "received_market_us"),
     Index("ix_lead_batch", "batch_id"),

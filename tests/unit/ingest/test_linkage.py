@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import update
 
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import UnknownName
@@ -18,6 +19,7 @@ from aiqleads.ingest import linkage
 from aiqleads.ingest.blocking import FULL
 from aiqleads.ingest.comparisons import LEVELS, NULL, compare, trained_model
 from aiqleads.ingest.identity import email_of, identities, name_of, phone_of, sound, street_of
+from aiqleads.store.tables import lead as lead_table
 from aiqleads.store.transactions import writing
 
 TESTS = Path(__file__).parents[2]
@@ -192,7 +194,7 @@ def test_a_bridge_merges_stored_leads(store: Any) -> None:
     made = store.take(_sent({}, first=3))
     assert [(loser, winner) for loser, winner, _ in made.merges] == [("L2", "L1")]
     lead = store.rows("lead").set_index("lead_id")
-    assert (lead.loc["L2", "waits"], lead.loc["L2", "merged_into"]) == ("merged", "L1")
+    assert lead.loc["L2", "merged_into"] == "L1"
     assert lead.loc["L1", "submissions"] == 3
     assert _leads(store) == [["U1", "U2", "U3"]]
 
@@ -288,6 +290,19 @@ def test_a_merged_lead_stands_for_itself_again(store: Any) -> None:
     lead = store.rows("lead").set_index("lead_id")
     assert (lead.loc["L2", "waits"], lead.loc["L2", "merged_into"]) == ("", None)
     assert _leads(store) == [["U1", "U3"], ["U2"]]
+
+
+def test_a_lead_that_may_not_be_sold_still_waits_when_its_merge_is_undone(store: Any) -> None:
+    store.take(_sent({"phone": None}))
+    other = {"email": None, "address": None, "zip": None, "name": "A. Reed", **NOWHERE}
+    store.take(_sent(other, first=2))
+    with writing(store.engine) as connection:
+        connection.execute(
+            update(lead_table).where(lead_table.c.lead_id == "L2").values(waits="analysis only")
+        )
+    store.take(_sent({}, first=3))
+    store.undo("U2", "U3")
+    assert store.rows("lead").set_index("lead_id").loc["L2", "waits"] == "analysis only"
 
 
 def test_only_a_link_can_be_taken_back(store: Any) -> None:

@@ -171,12 +171,12 @@ def test_an_update_changes_the_lead_but_not_its_origin(engine: Engine) -> None:
 
 def test_a_merged_lead_goes_on_waiting_whatever_its_person_writes(engine: Engine) -> None:
     other = {**LEAD, "lead_id": "L2", "source_key": "K2"}
-    merged = {**LEAD, "lead_id": "L3", "source_key": "K3", "waits": "merged", "merged_into": "L2"}
+    merged = {**LEAD, "lead_id": "L3", "source_key": "K3", "merged_into": "L2"}
     with engine.begin() as connection:
         leads.add_leads(connection, _columns(other, merged))
-        leads.renew_leads(connection, _columns({**merged, "waits": "", "beds": 2.0}))
+        leads.renew_leads(connection, _columns({**merged, "waits": "no price", "beds": 2.0}))
     row = leads.lead_row(engine, "L3")
-    assert (row["waits"], row["merged_into"], row["beds"]) == ("merged", "L2", 2.0)
+    assert (row["waits"], row["merged_into"], row["beds"]) == ("no price", "L2", 2.0)
 
 
 def test_a_contact_is_the_newest_that_was_given(engine: Engine, vault: Vault) -> None:

@@ -136,7 +136,6 @@ def upgrade() -> None:
     sa.Column('estimated', sa.Text(), nullable=False),
     sa.Column('invented', sa.Text(), nullable=False),
     sa.CheckConstraint("(cell is null) = (place_precision = 'none')", name=op.f('ck_lead_place')),
-    sa.CheckConstraint("(merged_into is null) = (waits <> 'merged')", name=op.f('ck_lead_merged')),
     sa.ForeignKeyConstraint(['batch_id'], ['batch.batch_id'], name=op.f('fk_lead_batch_id')),
     sa.PrimaryKeyConstraint('lead_id', name=op.f('pk_lead')),
     sa.UniqueConstraint('source', 'source_key', name=op.f('uq_lead_source_source_key'))
