@@ -115,8 +115,13 @@ def killed(home: Path, source: str, path: Path, after: float) -> bool:
 
 def ended(home: Path) -> bool:
     """Whether an ingest had done all its work, and only its process was still there."""
-    left = list(home.glob("data/core/*/unfinished.json"))
-    return not left and any(home.glob("data/core/*/leads.parquet"))
+    if any(home.glob("data/core/*/unfinished.json")) or not (home / "data" / "leads.db").is_file():
+        return False
+    engine = open_room(Settings(home=home), "leads")
+    with reader(engine).connect() as connection:
+        states = connection.scalars(select(leads_metadata.tables["batch"].c.state)).all()
+    engine.dispose()
+    return set(states) == {"done"}
 
 
 def run_clean(root: Path, source: str, path: Path) -> tuple[float, str]:

@@ -334,7 +334,7 @@ def _addresses(given: dict[str, list[str | None]], warnings: list[list[str]]) ->
                 unit, city = unit or told["unit"], city or told["city"]
                 state, code = state or told["state"], code or told["zip"]
             else:
-                address, own = _without_unit(address)
+                address, own = without_unit(address)
                 unit = unit or own
         if unit is not None:
             unit = unit.lstrip("# ").upper() or None
@@ -357,7 +357,8 @@ def _may_hold_a_place(address: str) -> bool:
     return any(read_state(" ".join(words[-count:])) for count in (1, 2, 3))
 
 
-def _without_unit(address: str) -> tuple[str, str | None]:
+def without_unit(address: str) -> tuple[str, str | None]:
+    """(street line, unit) of '12 Elm St #4' and '12 Elm St, Apt 4B'."""
     found = _UNIT.search(address)
     return (address[: found.start()], found[1]) if found else (address, None)
 
@@ -487,7 +488,7 @@ def _by_ending(address: str) -> dict[str, str | None]:
     if found is not None and state is not None:
         street, _, city = address[: found.start()].replace(";", ",").rpartition(",")
         street, city = (street, city) if street else (city, "")
-    street, unit = _without_unit(street.strip(" ,"))
+    street, unit = without_unit(street.strip(" ,"))
     code = found[2] if found is not None and state is not None else None
     city = city.strip()
     return {"address": street, "unit": unit, "city": city or None, "state": state, "zip": code}

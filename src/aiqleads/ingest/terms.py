@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiqleads.contracts.listing_feed import STATUSES
+from aiqleads.ingest import people
 from aiqleads.ingest.people import read_state, read_zip
 from aiqleads.ingest.trees import Records, number, text
 
@@ -113,9 +114,6 @@ _AREAS = {
 _LONGEST = 200
 _SIDES = re.compile(r"(\d{1,5}(?:\.\d+)?)'?\s*[xX×]\s*(\d{1,5}(?:\.\d+)?)'?")
 _AREA = re.compile(r"([\d,]*\.?\d+)\s*([^\d\s].*)?")
-_UNIT_MARK = re.compile(
-    r"(?i)[,\s]+(?:#|(?:apt|apartment|unit|suite|ste)\b\.?\s*#?)\s*([a-z0-9-]{1,10})$"
-)
 
 
 @lru_cache(maxsize=4096)
@@ -265,8 +263,7 @@ def baths(
 
 
 def without_unit(address: str | None) -> tuple[str | None, str | None]:
-    """(street address, unit) of '12 Elm St #4' and '12 Elm St, Apt 4B'."""
+    """(street address, unit) as `people` reads them; no unit of None and of long texts."""
     if address is None or len(address) > _LONGEST:
         return address, None
-    marked = _UNIT_MARK.search(address)
-    return (address, None) if marked is None else (address[: marked.start()], marked[1])
+    return people.without_unit(address)
