@@ -29,6 +29,7 @@ from aiqleads.ingest.market import Market, load_market
 from aiqleads.ingest.meta_answers import fetch
 from aiqleads.ingest.payload import Payload, payload_of
 from aiqleads.ingest.sources.meta_leads import leadgen_ids
+from aiqleads.ingest.watch import broken, close_waiting
 from aiqleads.recommend.publish import publish
 from aiqleads.recommend.snapshot import Manifest, current_version, directory
 from aiqleads.settings import Settings
@@ -36,6 +37,7 @@ from aiqleads.store import batches, inbox, sources
 from aiqleads.store.database import open_room, reader
 from aiqleads.store.frames import frame_path
 from aiqleads.store.inbox import Push
+from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,7 @@ class Rhythm:
     interval: float = 1.0
     publish_every: float = 5.0
     sweep_every: float = 60.0
+    watch_every: float = 60.0
     beat_every: float = 5.0
     after_fault: float = 30.0
     at_once: int = 200
@@ -124,6 +127,7 @@ def work(
         while not stop.is_set():
             desk.beat()
             parsed = _parse(desk)
+            _watch(desk)
             total += parsed + _publish(desk, at_once=once and not parsed.pushes) + _heal(desk)
             if once and not parsed.pushes:
                 break
@@ -260,6 +264,19 @@ def _why(error: Exception) -> str:
         return error.detail
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+
+
+def _watch(desk: _Desk) -> None:
+    """Judges the schema of small pushes that have gathered long enough; a break stops."""
+    if not desk.is_due("watch", desk.rhythm.watch_every):
+        return
+    now_us = desk.now_us()
+    with writing(desk.leads) as connection:
+        for (market, source), findings in close_waiting(connection, now_us).items():
+            for each in findings:
+                log.warning("schema_changed", market=market, source=source, **vars(each))
+            if reason := broken(findings):
+                sources.stop(connection, source, reason, now_us)
 
 
 # --- the snapshot ------------------------------------------------------------------

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
@@ -22,12 +23,13 @@ from aiqleads import work as worker
 from aiqleads.api.app import create_app
 from aiqleads.api.state import ServiceState
 from aiqleads.errors import InvalidInput, Refused
+from aiqleads.ingest import watch
 from aiqleads.ingest.market import load_market, remember_market
 from aiqleads.recommend.snapshot import Snapshot, current_version
 from aiqleads.settings import Settings
 from aiqleads.store import agents, inbox, sources
 from aiqleads.store.database import open_room
-from aiqleads.store.tables import batch, lead, pushed, quarantine, submission
+from aiqleads.store.tables import batch, lead, pushed, quarantine, schema_profile, submission
 from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 from aiqleads.work import Done, Rhythm, work
@@ -524,7 +526,7 @@ def test_a_token_that_is_refused_is_not_tried_on_every_lead(
     ("lines", "said"),
     [
         ("", "no access_token"),
-        ('access_token = "t"\nurl = "http://example.com"', "https://"),
+        ('access_token = "t"\nurl = "http://example.com"', "only https"),
     ],
 )
 def test_a_feed_file_that_cannot_fetch_says_so(
@@ -542,3 +544,19 @@ def test_a_body_of_metas_that_names_no_lead_is_parsed_as_it_is(
     push(town, json.dumps({"data": [lead_object("21")]}).encode(), "meta_leads")
     assert work(town, once=True).pushes == 1
     assert counted(town)["submission"] == 1
+
+
+def test_the_schema_of_small_pushes_is_judged_when_it_has_gathered_long_enough(
+    home: Settings,
+) -> None:
+    engine = open_room(home, "leads")
+    rows = pd.DataFrame({"price": [str(each) for each in range(60)]})
+    came_us, minute_us = 1_700_000_000_000_000, 60_000_000
+    with writing(engine) as connection:
+        watch.check(connection, "town", "feed", "b1", 1, rows, {"price": "number"}, came_us)
+    closed = select(schema_profile.c.closed)
+    for minutes, expected in ((14, False), (16, True)):
+        work(home, once=True, now_us=lambda now=came_us + minutes * minute_us: now)
+        with engine.connect() as connection:
+            assert connection.execute(closed).scalar_one() is expected
+    engine.dispose()

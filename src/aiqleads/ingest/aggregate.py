@@ -269,9 +269,7 @@ def _note_break(run: Run, payload: Payload, most: int, problem: ContractBroken) 
             run.now_us,
             required=frozenset(missing),
         )
-        breaks = [each for each in findings if each.severity == "break"]
-        if breaks:
-            reason = "; ".join(f"{each.column}: {each.detail}" for each in breaks)
+        if reason := watch.broken(findings):
             sources.stop(connection, run.source.name, reason, run.now_us)
 
 

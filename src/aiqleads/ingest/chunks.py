@@ -140,9 +140,8 @@ def store_chunk(run: Run, opened: Open, ready: Ready, part: int, on_drift: OnDri
             )
             if on_drift == "accept" and findings:
                 drift.accept(connection, run.market.name, run.source.name)
-        breaks = [each for each in findings if each.severity == "break"]
-        if breaks and on_drift == "stop":
-            reason = "; ".join(f"{each.column}: {each.detail}" for each in breaks)
+        reason = watch.broken(findings)
+        if reason and on_drift == "stop":
             store.end(connection, opened.ids.values(), "stopped")
             sources.stop(connection, run.source.name, reason, run.now_us)
             return Stored(findings, reason)

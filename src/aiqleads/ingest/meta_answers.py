@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +19,13 @@ import httpx
 
 from aiqleads.errors import InvalidInput
 from aiqleads.ingest.feeds import Options
+from aiqleads.ingest.pull import check_address, take_turn
 
 BASE = "https://graph.facebook.com/v24.0"
 FIELDS = (
     "id,created_time,form_id,ad_id,campaign_id,platform,retailer_item_id,"
     "field_data,custom_disclaimer_responses"
 )
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 _MOST_BYTES = 1 << 20
 # The others of a notification would fail the same way, and the host asks for a pause.
@@ -56,9 +55,7 @@ def fetch(ids: Sequence[str], options: Options) -> Answers:
     InvalidInput where the feed file has no token or no usable address.
     """
     base = (options.url or BASE).rstrip("/")
-    parts = urlsplit(base)
-    if parts.scheme != "https" and parts.hostname not in _LOCAL:
-        raise InvalidInput("the address in the feed file must start with https://")
+    check_address(base, base)
     if options.access_token is None:
         raise InvalidInput("the feed file has no access_token to fetch the leads with")
     token = options.access_token.get_secret_value()
@@ -71,7 +68,7 @@ def fetch(ids: Sequence[str], options: Options) -> Answers:
     missing: list[str] = []
     with httpx.Client(timeout=_TIMEOUT, headers=headers, follow_redirects=False) as client:
         for number, leadgen_id in enumerate(ids):
-            time.sleep(1 / options.requests_per_second if number else 0)
+            take_turn(urlsplit(base).netloc, options.requests_per_second)
             try:
                 found.append(_lead(client, f"{base}/{quote(leadgen_id, safe='')}", asked))
             except _RefusedError as error:

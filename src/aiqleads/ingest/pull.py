@@ -107,7 +107,7 @@ def pages(
     a host that did not answer in the end; what came before stays, and the next pull goes
     on there.
     """
-    _check(url, url)
+    check_address(url, url)
     engine = open_room(settings, "leads")
     try:
         with reader(engine).begin() as connection:
@@ -181,8 +181,11 @@ def _start(url: str, before: pulls.Pull | None, now_us: int) -> tuple[str, int, 
     return url, 0, known if before.pages == 1 else {}
 
 
-def _check(url: str, first: str) -> None:
-    """InvalidInput for an address that nothing may be asked of."""
+def check_address(url: str, first: str) -> None:
+    """InvalidInput for an address that nothing may be asked of.
+
+    first: the one that the operator named, which alone may be on this machine.
+    """
     try:
         parts, home = urlsplit(url), urlsplit(first)
         parts.port  # noqa: B018  # raises ValueError where it is no number
@@ -283,9 +286,9 @@ def _hops(
     """One request and the redirects it meets; credentials stay with the first host."""
     at = here
     for _ in range(_HOPS):
-        _check(at, first)
+        check_address(at, first)
         headers = {**conditions, **(_credentials(options) if _same_host(at, first) else {})}
-        _take_turn(urlsplit(at).netloc, options.requests_per_second)
+        take_turn(urlsplit(at).netloc, options.requests_per_second)
         answer = _request(client, at, headers, patience)
         if answer.status not in _REDIRECTS:
             return answer
@@ -293,7 +296,7 @@ def _hops(
     raise InvalidInput(f"{_said(here)}: redirected more than {_HOPS} times")
 
 
-def _take_turn(host: str, per_second: float) -> None:
+def take_turn(host: str, per_second: float) -> None:
     """Waits until this process may ask that host again."""
     with _turns_guard:
         now = time.monotonic()
@@ -376,7 +379,7 @@ def _following(answer: _Answer, here: str, first: str) -> tuple[str | None, bool
     if link is None:
         return None, empty
     following = urljoin(here, str(link))
-    _check(following, first)
+    check_address(following, first)
     if not _same_host(following, first):
         raise InvalidInput(f"{_said(here)}: the next page lies on another host")
     return following, empty

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -75,6 +75,12 @@ def check(
     keep(connection, market, source, _pruned(kept))
     keep_findings(connection, market, source, batch_id, part, found, now_us)
     return found
+
+
+def broken(findings: Iterable[Finding]) -> str:
+    """Why a source cannot be read any more, in words; '' where nothing breaks it."""
+    breaks = (each for each in findings if each.severity == "break")
+    return "; ".join(f"{each.column}: {each.detail}" for each in breaks)
 
 
 def close_waiting(connection: Connection, now_us: int) -> dict[tuple[str, str], list[Finding]]:
