@@ -18,6 +18,7 @@ from aiqleads.ingest.feeds import Options
 from aiqleads.ingest.market import Market
 from aiqleads.ingest.payload import CHUNK_ROWS, Chunk, Payload, open_payload
 from aiqleads.ingest.pull import pages
+from aiqleads.ingest.source import Source
 from aiqleads.settings import Settings
 from aiqleads.store import batches as store
 from aiqleads.store import sources
@@ -116,7 +117,7 @@ def ingest(
     """
     started = time.perf_counter()
     with opened_run(settings, source, market, options, now_us, seconds_by_step) as run:
-        given = list(payloads) or own_path(run.source.name, market)
+        given = list(payloads) or _own_path(run.source, market)
         with market_lock(settings, market.name):
             taken = _take_all(run, given, _Steps(progress, len(given)), on_drift)
         return _report(run, taken, time.perf_counter() - started)
@@ -140,13 +141,12 @@ class _Steps:
         self._payload += 1
 
 
-def own_path(source: str, market: Market) -> list[Path]:
+def _own_path(source: Source, market: Market) -> list[Path]:
     """The file that the market file names for such a source; InvalidInput where it names none."""
-    sections = {"listings_csv": "listings", "leads_csv": "people", "series_csv": "series"}
-    name = sections.get(source, "sales")
-    section = getattr(market, name)
+    section = getattr(market, source.section) if source.section else None
     if section is None or section.path is None:
-        raise InvalidInput(f"market {market.name} has no [{name}] path: name a file")
+        said = f": market {market.name} has no [{source.section}] path" if source.section else ""
+        raise InvalidInput(f"name a file of {source.name}{said}")
     return [section.path]
 
 

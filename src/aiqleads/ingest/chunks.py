@@ -170,15 +170,10 @@ def keep(connection: Connection, run: Run, opened: Open, ready: Ready) -> dict[s
 
 def required_columns(run: Run) -> frozenset[str]:
     """Columns of the feed without which it cannot be read, as the market file maps them."""
-    market = run.market
-    section, needed = {
-        "sales_csv": (market.sales, ("price", "lon", "lat", "sold")),
-        "listings_csv": (market.listings, ("key",)),
-        "leads_csv": (market.people, ("key", "intent")),
-    }.get(run.source.name, (None, ()))
-    if section is None:
+    if not run.source.needed:
         return frozenset()
-    names = [section.columns[ours] for ours in needed if ours in section.columns]
+    theirs = getattr(run.market, run.source.section).columns
+    names = [theirs[ours] for ours in run.source.needed if ours in theirs]
     return frozenset(
         each for name in names for each in ((name,) if isinstance(name, str) else name)
     )

@@ -135,7 +135,7 @@ def _waits(run: Run, made: pd.DataFrame, crs: str | None) -> pd.Series:
 
 def only_analysed(run: Run) -> bool:
     """Whether the rights to the rows forbid to sell them."""
-    own = run.market.people if run.source.name == "leads_csv" else None
+    own = run.market.people if run.source.section == "people" else None
     return run.source.rights == "analyse" or (own is not None and own.rights == "analyse")
 
 

@@ -40,6 +40,8 @@ class Source:
     XML the element; '' for the document itself. about: one sentence, with what is
     invented. specification: where the format is written down. tested_on: real samples, or
     fixtures written from the specification. parse: chunk -> canonical rows.
+    section: of the market file, where that maps the columns; needed: our columns of it
+    without which the feed cannot be read.
     """
 
     name: str
@@ -54,3 +56,5 @@ class Source:
     specification: str
     tested_on: str
     parse: Callable[[Chunk, Feed], Parsed]
+    section: Literal["", "sales", "listings", "people", "series"] = ""
+    needed: tuple[str, ...] = ()

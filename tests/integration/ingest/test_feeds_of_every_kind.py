@@ -337,3 +337,10 @@ def test_a_recalled_batch_stays_recalled_when_its_payload_comes_again(
     (row,) = _rows(home, lead)
     with open_room(home, "leads").connect() as connection:
         assert sources.withheld_leads(connection, [row["lead_id"]]) == {row["lead_id"]}
+
+
+def test_a_source_that_no_market_file_maps_asks_for_a_file(home: Settings) -> None:
+    with pytest.raises(InvalidInput, match="name a file of redfin"):
+        ingest(home, "redfin", [], load_market("lucas", home))
+    with pytest.raises(InvalidInput, match=r"market lucas has no \[listings\] path"):
+        ingest(home, "listings_csv", [], load_market("lucas", home))

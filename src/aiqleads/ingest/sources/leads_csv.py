@@ -141,4 +141,6 @@ SOURCE = Source(
     specification="docs/how-to/map-a-table.md",
     tested_on="real leads of X Education, an Excel workbook",
     parse=parse,
+    section="people",
+    needed=("key", "intent"),
 )

@@ -98,4 +98,6 @@ SOURCE = Source(
     specification="docs/how-to/map-a-table.md",
     tested_on="real listings of RentHop, New York 2016",
     parse=parse,
+    section="listings",
+    needed=("key",),
 )

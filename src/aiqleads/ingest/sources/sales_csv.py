@@ -71,4 +71,6 @@ SOURCE = Source(
     specification="docs/how-to/add-a-market.md",
     tested_on="real sales of Lucas County, Ames and Sacramento",
     parse=parse,
+    section="sales",
+    needed=("price", "lon", "lat", "sold"),
 )

@@ -69,4 +69,5 @@ SOURCE = Source(
     specification="docs/how-to/map-a-table.md",
     tested_on="monthly sales of 46 areas of Texas, 2000-2015",
     parse=parse,
+    section="series",
 )
