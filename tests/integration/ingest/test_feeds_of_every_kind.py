@@ -16,7 +16,7 @@ from sqlalchemy import Table, select, update
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest.aggregate import IngestReport, ingest
 from aiqleads.ingest.feeds import Feed, Options
-from aiqleads.ingest.market import Market, PeopleFeed
+from aiqleads.ingest.market import Market, PeopleFeed, load_market
 from aiqleads.ingest.payload import Chunk, payload_of
 from aiqleads.ingest.prices import usual_prices
 from aiqleads.ingest.source import Parsed
