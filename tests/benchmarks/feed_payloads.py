@@ -59,7 +59,7 @@ def redfin(path: Path, rows: int) -> Path:
 
 
 def _listing(number: int, home: object) -> list[object]:
-    price, area = int(home.price), int(home.TLA)  # type: ignore[attr-defined]
+    price, area = int(home.price), int(home.TLA)
     address = f"{number % 9_000 + 100} {STREETS[number % len(STREETS)]}"
     url = f"https://www.redfin.com/OH/Toledo/home/{number}"
     return [
@@ -74,12 +74,12 @@ def _listing(number: int, home: object) -> list[object]:
         float(home.beds),
         float(home.baths),
         "Old West End",
-        area,  # type: ignore[attr-defined]
+        area,
         home.lotsize,
         home.yrbuilt,
         number % 90,
         price // max(area, 1),
-        "",  # type: ignore[attr-defined]
+        "",
         "Active",
         "",
         "",
@@ -89,7 +89,7 @@ def _listing(number: int, home: object) -> list[object]:
         "N",
         "Y",
         home.lat,
-        home.lon,  # type: ignore[attr-defined]
+        home.lon,
     ]
 
 

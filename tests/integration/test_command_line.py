@@ -90,7 +90,7 @@ def test_an_ingest_accounts_for_every_row_and_nothing_is_stored_twice(
     assert first["accepted"] == again["duplicates"]
     assert again["leads"] == first["leads"]
     rules = shell.json("quarantine", "list")["rules"]
-    assert sum(rules.values()) >= int(str(first["quarantined"]))  # type: ignore[attr-defined]
+    assert sum(rules.values()) >= int(str(first["quarantined"]))
 
 
 def test_a_payload_of_which_no_row_holds_is_an_alert_and_can_be_replayed(
@@ -105,7 +105,7 @@ def test_a_payload_of_which_no_row_holds_is_an_alert_and_can_be_replayed(
     assert done.stderr.splitlines()[-1] == "aiqleads: no row holds; all are in quarantine"
     batch = report["batches"][0]["batch_id"]
     listed = shell.json("quarantine", "list", "--batch", batch)
-    assert set(listed["rules"].values()) == {12}  # type: ignore[attr-defined]
+    assert set(listed["rules"].values()) == {12}
     replayed = shell("quarantine", "replay", "--batch", batch, "--json")
     assert replayed.returncode == 3, "they break the same rule today"
     assert json.loads(replayed.stdout) == {"tried": 12, "held": 0, "batches": {}}
@@ -174,10 +174,10 @@ def test_agents_and_keys_are_made_listed_and_revoked(shell: Shell) -> None:
     assert shell.json("agents", "add", "A0001", "--name", "Ann", "--tier", "pro")["new"] is True
     assert shell.json("agents", "add", "A0001", "--name", "Ann", "--tier", "pro")["new"] is False
     listed = shell.json("agents", "list")["agents"]
-    assert [(row["agent_id"], row["tier"]) for row in listed] == [("A0001", "pro")]  # type: ignore[attr-defined]
+    assert [(row["agent_id"], row["tier"]) for row in listed] == [("A0001", "pro")]
     key = shell.json("keys", "create", "A0001", "--days", "1")
     assert str(key["key"]).startswith("aiq_")
-    assert "ops" not in key["scopes"]  # type: ignore[operator]
+    assert "ops" not in key["scopes"]
     assert shell.json("keys", "revoke", str(key["key_id"]))["revoked"] is True
 
 
@@ -192,7 +192,7 @@ def test_a_shop_without_sales_keeps_its_invariants(shell: Shell) -> None:
 def test_help_is_given_and_a_misspelt_option_is_exit_code_2(shell: Shell) -> None:
     assert "ingest" in shell("--help").stdout
     assert shell("ingest", "--markte", "x").returncode == 2
-    assert set(shell.json("sources")["sources"]) >= {"sales_csv"}  # type: ignore[call-overload]
+    assert set(shell.json("sources")["sources"]) >= {"sales_csv"}
 
 
 def test_it_runs_as_a_module_in_a_process_of_its_own(tmp_path: Path) -> None:

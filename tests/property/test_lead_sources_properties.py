@@ -101,7 +101,7 @@ _TREE = st.recursive(
 def _check(source: Source, record: object) -> None:
     rows = pd.DataFrame({"record": pd.Series([record], [9], dtype=object)})
     chunk = SimpleNamespace(rows=rows, first_row=9, ragged=())
-    made = source.parse(chunk, _FEED)  # type: ignore[arg-type]  # what parsers read of a chunk
+    made = source.parse(chunk, _FEED)  # what parsers read of a chunk
     assert made.rows.index.tolist() == [9]
     assert set(made.problems["index"]) <= {9}
     failures(clean(made.rows, _FEED.market), feed_schema())

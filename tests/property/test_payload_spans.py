@@ -43,11 +43,11 @@ _BODIES = st.one_of(
 @st.composite
 def mutated(draw: Callable[..., int]) -> bytes:
     """A good body with a few of its bytes replaced, removed or put in."""
-    body = draw(st.sampled_from(SEEDS))  # type: ignore[call-overload]
-    for _ in range(draw(st.integers(0, 4))):  # type: ignore[arg-type]
-        start = draw(st.integers(0, len(body)))  # type: ignore[arg-type]
-        end = draw(st.integers(start, min(len(body), start + 20)))  # type: ignore[arg-type]
-        body = body[:start] + draw(_BODIES) + body[end:]  # type: ignore[arg-type,operator]
+    body = draw(st.sampled_from(SEEDS))
+    for _ in range(draw(st.integers(0, 4))):
+        start = draw(st.integers(0, len(body)))
+        end = draw(st.integers(start, min(len(body), start + 20)))
+        body = body[:start] + draw(_BODIES) + body[end:]
     return body
 
 

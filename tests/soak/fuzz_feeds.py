@@ -216,19 +216,19 @@ def _target(seeds: object, name: str) -> tuple[Callable[[bytes], object], list[b
 
     kind, _, which = name.partition(".")
     if kind == "source":
-        given = seeds.seeds_of(which)  # type: ignore[attr-defined]
+        given = seeds.seeds_of(which)
 
         def take_in(body: bytes) -> None:
             # The contract takes most of the time: one input in eight is held against it.
-            seeds.take_in(given, body, contract=not sum(body) % 8)  # type: ignore[attr-defined]
+            seeds.take_in(given, body, contract=not sum(body) % 8)
 
         return take_in, list(given.bodies)
 
     def read(body: bytes) -> None:
-        packed = seeds.workbook_of(body) if which == "xlsx" else body  # type: ignore[attr-defined]
-        seeds.read_whole(payload_of(packed, "body"), "value")  # type: ignore[attr-defined]
+        packed = seeds.workbook_of(body) if which == "xlsx" else body
+        seeds.read_whole(payload_of(packed, "body"), "value")
 
-    return read, seeds.format_seeds()[which]  # type: ignore[attr-defined]
+    return read, seeds.format_seeds()[which]
 
 
 def list_targets() -> None:

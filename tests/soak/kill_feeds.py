@@ -156,8 +156,8 @@ def store_digest(home: Path) -> str:
 def opened_contacts(connection: object, vault: Vault) -> list[bytes | None]:
     table = leads_metadata.tables["submission"]
     query = select(table.c.key_id, table.c.submission_id, table.c.contact)
-    rows = list(connection.execute(query.order_by(table.c.submission_id)))  # type: ignore[attr-defined]
-    return vault.unseal(*zip(*rows, strict=True)) if rows else []  # type: ignore[arg-type]
+    rows = list(connection.execute(query.order_by(table.c.submission_id)))
+    return vault.unseal(*zip(*rows, strict=True)) if rows else []
 
 
 def remove(home: Path) -> None:

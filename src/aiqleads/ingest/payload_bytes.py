@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,8 +277,8 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, into: object) -> int:
-        view = memoryview(into)  # type: ignore[arg-type]
+    def readinto(self, into: Any) -> int:
+        view = memoryview(into)
         try:
             some = self._stream.read(len(view))
         except (OSError, EOFError, zlib.error) as error:

@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -49,7 +49,7 @@ _TREES = frozenset({dict, list})
 _DEEPEST = 64
 
 
-def _is_element(node: object) -> bool:
+def _is_element(node: object) -> TypeGuard[Element]:
     return hasattr(node, "tag") and hasattr(node, "attrib")
 
 
@@ -247,7 +247,7 @@ class Records:
     something.
     """
 
-    def __init__(self, records: Sequence[object], index: pd.Index) -> None:
+    def __init__(self, records: Sequence[Any], index: pd.Index) -> None:
         self.records = list(records)
         self.index = index
         self._objects = all(each.__class__ is dict for each in self.records)
@@ -267,7 +267,7 @@ class Records:
 
     def _values(self, path: str) -> list[Any]:
         if self._objects and "." not in path:
-            return [each.get(path) for each in self.records]  # type: ignore[attr-defined]
+            return [each.get(path) for each in self.records]
         return [get(each, path) for each in self.records]
 
     def read(
@@ -367,7 +367,7 @@ def flatten(record: object) -> dict[str, Any]:
             return record
         _flatten_object(record, "", flat, 0)
     elif _is_element(record):
-        _flatten_element(record, "", flat, 0)  # type: ignore[arg-type]
+        _flatten_element(record, "", flat, 0)
     return flat
 
 

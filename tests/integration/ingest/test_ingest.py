@@ -61,7 +61,7 @@ def _opened(home: Settings, row: Any) -> tuple[str, str]:
         names = [f"{name}:{row['rule']}:{what}" for what in ("row", "value")]
         texts = vault.unseal([row["key_id"]] * 2, names, [row["row"], row["value"]])
     assert None not in texts
-    return tuple(str(text, "utf-8") for text in texts if text is not None)  # type: ignore[return-value]
+    return tuple(str(text, "utf-8") for text in texts if text is not None)
 
 
 def _adds_up(report: IngestReport) -> None:

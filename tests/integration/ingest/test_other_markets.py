@@ -44,7 +44,7 @@ def test_sacramento_has_no_dates_and_two_rows_that_stand_twice(home: Settings) -
     assert read_frame(home, "sacramento", "sales")["sold_market_us"].isna().all()
     leads = read_frame(home, "sacramento", "leads")
     sellers = leads[leads["source"] == "sales_csv"]
-    start, end = market.midnight_us(market.leads.received_from), market.as_of_us  # type: ignore[arg-type]
+    start, end = market.midnight_us(market.leads.received_from), market.as_of_us
     assert end is not None
     assert (sellers["received_market_us"] >= start).all()
     assert (sellers["received_market_us"] < end).any()

@@ -30,7 +30,7 @@ def test_promises_take_the_names_of_the_dictionary() -> None:
 
 @pytest.mark.parametrize("contract", [sale_feed, listing_feed, lead_feed])
 def test_most_columns_of_homes_have_a_name_there(contract: object) -> None:
-    promises: tuple[Promise, ...] = contract.PROMISES  # type: ignore[attr-defined]
+    promises: tuple[Promise, ...] = contract.PROMISES
     named = [each.name for each in promises if each.reso]
     assert {"beds", "living_area_sqft", "lon", "property_type"} <= set(named)
     assert len(named) == len({each.reso for each in promises if each.reso})

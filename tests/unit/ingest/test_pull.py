@@ -347,7 +347,7 @@ def test_links_without_end_do_end(home: Settings, host: Host) -> None:
 def test_credentials_go_along(home: Settings, host: Host, token: str, sent: str) -> None:
     url = host.on("/p", says(odata("a", following="/p2")))
     host.on("/p2", says(odata("b")))
-    pulled(home, url, Options(requests_per_second=100, access_token=token))  # type: ignore[arg-type]
+    pulled(home, url, Options(requests_per_second=100, access_token=token))
     assert [headers["authorization"] for _, headers in host.asked] == [sent, sent]
 
 
@@ -357,7 +357,7 @@ def test_redirects_keep_credentials_on_their_host(
     url = host.on("/p", says(status=302, Location="/moved"))
     host.on("/moved", says(status=307, Location=other_host.url + "/elsewhere"))
     other_host.on("/elsewhere", says(odata("a")))
-    options = Options(requests_per_second=100, access_token="abc")  # type: ignore[arg-type]
+    options = Options(requests_per_second=100, access_token="abc")
     assert keys_of(pulled(home, url, options)) == ["a"]
     assert [headers.get("authorization") for _, headers in host.asked] == ["Bearer abc"] * 2
     assert "authorization" not in other_host.asked[0][1]

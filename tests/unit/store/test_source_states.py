@@ -111,6 +111,6 @@ def test_batches_are_taken_back_by_when_they_came(
 @pytest.mark.parametrize("bounds", [{"batch_id": "b9"}, {"since_us": 10**18}])
 def test_nothing_to_take_back_is_said(connection: Connection, bounds: dict[str, object]) -> None:
     with pytest.raises(UnknownName, match="synthetic"):
-        sources.recall(connection, "synthetic", "", 7, **bounds)  # type: ignore[arg-type]
+        sources.recall(connection, "synthetic", "", 7, **bounds)
     with pytest.raises(UnknownName):
         sources.recall(connection, "another", "", 7)

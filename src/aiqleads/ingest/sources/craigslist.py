@@ -53,11 +53,11 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
     made["listed"], wrong = columns.date(given["date_time"], "listed", "ISO8601", zone)
     problems += wrong
     made["modified_us"], _ = columns.moment(given["date_time"], "modified_us", zone)
-    made["url"] = columns.text(given["url"])
+    made["url"] = url = columns.text(given["url"])
     made["city"] = each_text(columns.text(given["town"]), _town)
     made["state"] = feed.market.state
     made["property_type"] = "Residential Lease"
-    made["key"] = _keys(made["url"], columns.text(given["title"]), cents)  # type: ignore[arg-type]
+    made["key"] = _keys(url, columns.text(given["title"]), cents)
     rows = columns.contract_frame(PROMISES, made, given.index)
     rows = _as_newest(rows, {problem[0] for problem in problems})
     return Parsed(rows, columns.problem_frame(problems), columns.kinds(given))

@@ -77,9 +77,9 @@ def _table(chunk: Chunk, zone: str) -> Parsed:
 
 def _unfold(records: Records, name: str) -> None:
     """Replaces the text of a cell by the tree that it writes."""
-    trees = records.read(name, [each[name] for each in records.records], _tree)  # type: ignore[index]
+    trees = records.read(name, [each[name] for each in records.records], _tree)
     for record, tree in zip(records.records, trees, strict=True):
-        record[name] = tree  # type: ignore[index]
+        record[name] = tree
 
 
 def _tree(cell: object) -> Any:
