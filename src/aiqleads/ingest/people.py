@@ -49,8 +49,8 @@ _NAMES = (
 _STATES = {name[:-3].lower(): name[-2:] for name in _NAMES.split(",")}
 _CODES = frozenset(_STATES.values())
 
-# Forms of a US number that are read without the library where its own table of assigned
-# numbers agrees; every other form goes to the library.
+# Forms of a US number that are read without the library, by its own tables of assigned
+# numbers; every other form goes to the library.
 _US_PHONE = re.compile(
     r"(?:\+?1[-. ]?)?(?:\(([2-9][0-9]{2})\) ?|([2-9][0-9]{2})[-. ]?)([2-9][0-9]{2})[-. ]?([0-9]{4})"
 )
@@ -154,32 +154,36 @@ def _contacts(
 
 @cache
 def _assigned() -> Callable[[str], object]:
-    """Full match of ten digits with what the library's table calls valid in the US."""
+    """Full match of ten digits with what the library's tables call valid under +1.
+
+    A region that names its area codes owns them; the others are told by their own patterns.
+    """
     import phonenumbers
 
-    table = phonenumbers.PhoneMetadata.metadata_for_region("US")
-    if table is None or table.general_desc is None:  # then the library reads every number
-        return lambda digits: None
-    kinds = (
-        *(table.fixed_line, table.mobile, table.toll_free, table.premium_rate),
-        *(table.shared_cost, table.personal_number, table.voip, table.pager, table.uan),
-        table.voicemail,
-    )
-    known = [kind.national_number_pattern for kind in kinds if kind is not None]
-    either = "|".join(f"(?:{pattern})" for pattern in known if pattern)
-    general = table.general_desc.national_number_pattern
-    return re.compile(f"(?=(?:{general})\\Z)(?:{either})").fullmatch
+    valid = []
+    for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[1]:
+        table: Any = phonenumbers.PhoneMetadata.metadata_for_region(region)
+        kinds = (
+            *(table.fixed_line, table.mobile, table.toll_free, table.premium_rate),
+            *(table.shared_cost, table.personal_number, table.voip, table.pager, table.uan),
+            table.voicemail,
+        )
+        known = [kind.national_number_pattern for kind in kinds if kind is not None]
+        either = "|".join(f"(?:{pattern})" for pattern in known if pattern)
+        general = table.general_desc.national_number_pattern
+        own = f"(?={table.leading_digits})" if table.leading_digits else ""
+        valid.append(f"{own}(?=(?:{general})\\Z)(?:{either})")
+    return re.compile("|".join(valid)).fullmatch
 
 
 def read_phone(text: str) -> tuple[str | None, str]:
     """E.164 (None: not readable) and what is odd about it ('': nothing)."""
     usual = _US_PHONE.fullmatch(text)
-    if usual is not None:
-        one, other, middle, line = usual.groups()
-        digits = (one or other) + middle + line
-        if _assigned()(digits):
-            return "+1" + digits, ""
-    return plain_phone(text)
+    if usual is None:
+        return plain_phone(text)
+    one, other, middle, line = usual.groups()
+    digits = (one or other) + middle + line
+    return "+1" + digits, "" if _assigned()(digits) else _POSSIBLE
 
 
 @lru_cache(maxsize=8_192)

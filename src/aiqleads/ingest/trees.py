@@ -22,6 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from aiqleads.contracts.schema_profile import SAMPLE
+
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
@@ -128,7 +130,7 @@ def prose(value: object) -> str | None:
     """A text of several lines: only what no text means is taken out."""
     if value is None or not isinstance(value, str):
         return text(value)
-    return _CONTROL.sub("", value).strip() or None
+    return (value if value.isprintable() else _CONTROL.sub("", value)).strip() or None
 
 
 def number(value: object) -> float | None:
@@ -351,6 +353,19 @@ def _kind(types: set[type], sample: str) -> str:
     if types & {int, float, bool}:
         return "number"
     return "empty"
+
+
+def sampled(records: Sequence[T]) -> list[T]:
+    """At most SAMPLE of the records, the same ones each time: enough to know their shape."""
+    if len(records) <= SAMPLE:
+        return list(records)
+    picked = np.random.default_rng(len(records)).permutation(len(records))[:SAMPLE]
+    return [records[at] for at in picked.tolist()]
+
+
+def shape(records: Sequence[object]) -> dict[str, str]:
+    """`kinds` of the scalar fields of a chunk's records, by a sample of them."""
+    return kinds(flatten(record) for record in sampled(records))
 
 
 def flatten(record: object) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
 from aiqleads.contracts.schema_drift import Baseline, Finding, compare
-from aiqleads.contracts.schema_profile import SAMPLE, Profile, profile
+from aiqleads.contracts.schema_profile import Profile, profile
 from aiqleads.ingest.payload import RAGGED
-from aiqleads.ingest.trees import flatten
+from aiqleads.ingest.trees import flatten, sampled
 from aiqleads.store.schema import (
     History,
     Kept,
@@ -100,10 +99,8 @@ def _profile(given: pd.DataFrame, columns: Mapping[str, str]) -> Profile:
         if RAGGED in given.columns:
             table = given[given[RAGGED].isna()].drop(columns=RAGGED)
         return profile(table, columns)
-    picked = given[_RECORD].to_numpy()
-    if len(picked) > SAMPLE:
-        picked = picked[np.random.default_rng(len(picked)).permutation(len(picked))[:SAMPLE]]
-    fields = pd.DataFrame.from_records([flatten(record) for record in picked.tolist()])
+    picked = sampled(given[_RECORD].tolist())
+    fields = pd.DataFrame.from_records([flatten(record) for record in picked])
     # A source leaves out of `columns` what must not be looked at, such as a key in the body.
     fields = fields[[name for name in fields if name in columns or not columns]]
     seen = profile(fields.astype(object), columns, header=False)

@@ -35,7 +35,7 @@ from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.mails import texts
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import cents, every, flatten, get, kinds, moment_us, prose, text
+from aiqleads.ingest.trees import cents, every, get, moment_us, prose, shape, text
 
 ABOUT_A_VEHICLE = "property_type: a home, not a vehicle"
 _INTEREST = {"buy": Intent.BUY, "sell": Intent.SELL}
@@ -63,7 +63,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
             problems.append((row, "property_type", ABOUT_A_VEHICLE, said))
         else:
             submissions.append(_submission(row, prospect, forms))
-    seen = kinds(flatten(each) for each in prospects)
+    seen = shape(prospects)
     return parsed(submissions, problems, SOURCE.name, records.index, seen)
 
 

@@ -18,7 +18,7 @@ from aiqleads.ingest.answers import Asked, Forms, Problem, Submission, parsed, q
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import flatten, kinds, moment_us, prose
+from aiqleads.ingest.trees import moment_us, prose, shape
 
 KEY_FIELD = "google_key"
 _READ = (KEY_FIELD, "lead_id", "user_column_data", "is_test", "lead_submit_time")
@@ -34,10 +34,8 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
             submissions.append(_submission(row, record, forms))
         else:
             problems.append((row, "answers", "answers: a list user_column_data", None))
-    seen = kinds(
-        {name: value for name, value in flatten(record).items() if name != KEY_FIELD}
-        for record in records
-    )
+    seen = shape(records.tolist())
+    seen.pop(KEY_FIELD, None)
     return parsed(submissions, problems, SOURCE.name, records.index, seen)
 
 

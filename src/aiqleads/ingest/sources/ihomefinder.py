@@ -21,7 +21,7 @@ from aiqleads.ingest.answers import Forms, Problem, Submission, content_key, par
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import every, flatten, get, kinds, prose, text
+from aiqleads.ingest.trees import every, get, prose, shape, text
 
 _LABEL = re.compile(
     r"(Listing Number|Comments|Listing Agent MLS ID|Listing Office MLS ID|Price|Bedrooms|"
@@ -52,7 +52,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
             submissions.append(_submission(row, record, forms))
         else:
             problems.append((row, "key", "key: a Lead element with a Contact", None))
-    seen = kinds(flatten(record) for record in records)
+    seen = shape(records.tolist())
     return parsed(submissions, problems, SOURCE.name, records.index, seen)
 
 

@@ -19,7 +19,7 @@ from aiqleads.ingest.answers import Asked, Forms, Problem, Submission, parsed
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import flatten, get, kinds, moment_us, prose
+from aiqleads.ingest.trees import get, moment_us, prose, shape
 
 _OPTIONS = "questionDetails.multipleChoiceQuestionDetails.options"
 _FORM = re.compile(r"leadGenForm:(\d+)(?:,(\d+))?")
@@ -38,7 +38,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
             problems.append((row, "answers", rule, record["leadGenFormResponse"]))
         else:
             problems.append((row, "answers", "answers: an object formResponse", None))
-    seen = kinds(flatten(record) for record in records)
+    seen = shape(records.tolist())
     return parsed(submissions, problems, SOURCE.name, records.index, seen)
 
 

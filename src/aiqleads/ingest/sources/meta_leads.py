@@ -20,7 +20,7 @@ from aiqleads.ingest.answers import Forms, Problem, Submission, parsed
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import flatten, kinds, moment_us, prose
+from aiqleads.ingest.trees import moment_us, prose, shape
 
 TO_FETCH = "answers: to be fetched by leadgen_id"
 _TEST = "<test lead:"
@@ -62,7 +62,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
             problems.append((row, "answers", TO_FETCH, ids))
         else:
             problems.append((row, "answers", "answers: field_data or a webhook's entry", None))
-    seen = kinds(flatten(record) for record in records)
+    seen = shape(records.tolist())
     return parsed(submissions, problems, SOURCE.name, records.index, seen)
 
 
@@ -92,14 +92,14 @@ def _told(given: object) -> Iterator[tuple[str, str]]:
         if not isinstance(each, dict) or not isinstance(each.get("name"), str):
             continue
         values = each.get("values", each.get("value"))
-        texts = [_text(value) for value in (values if isinstance(values, list) else [values])]
-        yield each["name"], ", ".join(text for text in texts if text)
+        texts = map(_text, values if isinstance(values, list) else [values])
+        yield each["name"], ", ".join(filter(None, texts))
 
 
-def _text(value: object) -> str:
+def _text(value: object) -> str | None:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    return prose(str(value)) or "" if value is not None else ""
+    return prose(str(value)) if value is not None else None
 
 
 def _boxes(given: object) -> Iterator[tuple[str, bool]]:

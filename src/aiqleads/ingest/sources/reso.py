@@ -17,7 +17,7 @@ from aiqleads.ingest.columns import contract_frame, problem_frame
 from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
-from aiqleads.ingest.trees import Records, flatten, kinds
+from aiqleads.ingest.trees import Records, shape
 
 _STREET = (
     "StreetNumber",
@@ -78,7 +78,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
     return Parsed(
         rows=contract_frame(PROMISES, columns, chunk.rows.index),
         problems=problem_frame(records.problems),
-        columns=kinds(map(flatten, records.records)),
+        columns=shape(records.records),
     )
 
 

@@ -25,7 +25,7 @@ from aiqleads.ingest.feeds import Feed
 from aiqleads.ingest.payload import RAGGED, RECORD, Chunk
 from aiqleads.ingest.source import Parsed, Source
 from aiqleads.ingest.sources import jsonld
-from aiqleads.ingest.trees import Records, cents, day, every, flatten, get, kinds
+from aiqleads.ingest.trees import Records, cents, day, every, get, shape
 
 _STATUSES = {
     "forsale": "Active",
@@ -58,7 +58,7 @@ def parse(chunk: Chunk, feed: Feed) -> Parsed:
     given = chunk.rows[RECORD].tolist()
     if not any(isinstance(each, str) for each in given):
         records = Records(given, chunk.rows.index)
-        return _parsed(records, zone, kinds(map(flatten, given)))
+        return _parsed(records, zone, shape(given))
     return _pages(chunk, given, zone)
 
 
@@ -118,7 +118,7 @@ def _pages(chunk: Chunk, given: list[Any], zone: str) -> Parsed:
     return Parsed(
         rows=rows,
         problems=tables.problem_frame(problems),
-        columns=kinds(flatten(each) for each in read if each),
+        columns=shape([each for each in read if each]),
     )
 
 
