@@ -60,7 +60,8 @@ def redfin(path: Path, rows: int) -> Path:
 
 def _listing(number: int, home: object) -> list[object]:
     price, area = int(home.price), int(home.TLA)
-    address = f"{number % 9_000 + 100} {STREETS[number % len(STREETS)]}"
+    of = number // 2 if number % 20 == 0 else number  # one in twenty offers a home again
+    address = f"{of % 9_000 + 100} {STREETS[of // 9_000 % len(STREETS)]}"
     url = f"https://www.redfin.com/OH/Toledo/home/{number}"
     return [
         "MLS Listing",
@@ -69,7 +70,7 @@ def _listing(number: int, home: object) -> list[object]:
         address,
         "Toledo",
         "OH",
-        43604,
+        43604 + of // (9_000 * len(STREETS)),
         price,
         float(home.beds),
         float(home.baths),

@@ -108,8 +108,10 @@ def same_homes(
             if who not in renewed and (home, offer) in offered:
                 offered[home, offer].append((_NEVER if day is None else day, who))
                 said[who] = repeats
-    first = {who: min(group)[1] for group in offered.values() for _, who in group}
-    repeat_of = {who: None if who == of else of for who, of in first.items()}
+    repeat_of: dict[str, str | None] = {}
+    for group in offered.values():
+        first = min(group)[1]
+        repeat_of |= {who: None if who == first else first for _, who in group}
     changed = [
         {"of": who, "first": repeat_of[who]} for who, was in said.items() if was != repeat_of[who]
     ]
