@@ -1,9 +1,9 @@
 """Kills a worker with SIGKILL before each of its commits in turn, then lets another go on.
 
-    crashing_worker.py <home with pushes> <scratch folder>
+    crashing_worker.py <home with pushes> <scratch folder> [every]
 
-Run by test_worker_crashes.py in a process of its own, as it forks. Prints one JSON object:
-steps (commits of a round), killed (how many rounds died), differing (steps after which the
+Run by test_worker_crashes.py in a process of its own, as it forks. every: of the commits
+(default 1: all). Prints one JSON object: rounds, killed (how many of them died), differing (steps after which the
 store is not that of an undisturbed run), left (pushes that were not done in the end).
 """
 
@@ -37,13 +37,14 @@ STORE = {
 }
 
 
-def main(template: Path, scratch: Path) -> None:
+def main(template: Path, scratch: Path, every: int = 1) -> None:
     clean = scratch / "clean"
     shutil.copytree(template, clean)
     assert round_of(clean, 0) == 0
     wanted = store_of(clean)
-    killed, differing, left = 0, [], 0
-    for step in range(1, MOST_STEPS):
+    rounds, killed, differing, left = 0, 0, [], 0
+    for step in range(1, MOST_STEPS, every):
+        rounds += 1
         home = scratch / f"step{step}"
         shutil.copytree(template, home)
         died = round_of(home, step) == -signal.SIGKILL
@@ -55,7 +56,7 @@ def main(template: Path, scratch: Path) -> None:
         shutil.rmtree(home)
         if not died:
             break
-    told = {"steps": step, "killed": killed, "differing": differing, "left": left}
+    told = {"rounds": rounds, "killed": killed, "differing": differing, "left": left}
     print(json.dumps(told | {"leads": len(wanted["lead"])}))
 
 
@@ -101,4 +102,4 @@ def waiting_in(home: Path) -> int:
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
