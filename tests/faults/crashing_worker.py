@@ -3,8 +3,9 @@
     crashing_worker.py <home with pushes> <scratch folder> [every]
 
 Run by test_worker_crashes.py in a process of its own, as it forks. every: of the commits
-(default 1: all). Prints one JSON object: rounds, killed (how many of them died), differing (steps after which the
-store is not that of an undisturbed run), left (pushes that were not done in the end).
+(default 1: all). Prints one JSON object: rounds, killed (how many of them died), differing
+(steps after which the store is not that of an undisturbed run), left (pushes that were not
+done in the end).
 """
 
 from __future__ import annotations
