@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from aiqleads.market_sim.attention import cascade, on_map
 from aiqleads.market_sim.draws import (
     Stream,
     exponential,
@@ -15,9 +16,13 @@ from aiqleads.market_sim.draws import (
     keys_of,
     normal,
     pick,
+    poisson,
     uniform,
+    uniforms,
 )
 from aiqleads.market_sim.policy import draw_slate
+from aiqleads.market_sim.presets import load_preset
+from aiqleads.market_sim.relevance import expected_gain
 
 seeds = st.integers(0, 2**63)
 streams = st.sampled_from(Stream)
@@ -86,3 +91,52 @@ def test_a_slate_is_an_order_with_exact_propensities(
         exact = 1 / np.exp(logits[rest] - logits[row]).sum()
         assert chance == pytest.approx(exact, rel=1e-6)
         left.remove(row)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.lists(streams, min_size=1, max_size=6), names)
+def test_many_streams_at_once_are_the_streams_one_by_one(
+    seed: int, several: list[Stream], entities: list[str]
+) -> None:
+    keys = keys_of(entities)
+    table = uniforms(seed, tuple(several), keys[0], keys)
+    assert table.shape == (len(several), len(keys))
+    for row, stream in zip(table, several, strict=True):
+        assert (row == uniform(seed, stream, keys[0], keys)).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 2.0, 9.0])
+def test_poisson_numbers_have_their_mean_and_variance(mean: float) -> None:
+    luck = uniform(5, Stream.REQUESTS, np.arange(40_000, dtype=np.uint64))
+    counts = poisson(np.full(40_000, mean), luck, 40)
+    assert counts.mean() == pytest.approx(mean, abs=0.06)
+    assert counts.var() == pytest.approx(mean, rel=0.05, abs=0.001)
+    assert poisson(np.full(3, 30.0), np.array([0.1, 0.5, 0.9]), 4).tolist() == [4, 4, 4]
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays.arrays(np.float64, (4, 12), elements=st.floats(0, 1)))
+def test_relevance_lies_between_nothing_and_a_purchase_and_returns_cost(chance: np.ndarray) -> None:
+    gains = load_preset("calm").gains.in_order
+    value = expected_gain(*chance, gains)
+    assert ((value >= -1e-12) & (value <= max(gains) + 1e-12)).all()
+    kept = expected_gain(chance[0], chance[1], chance[2], 0 * chance[3], gains)
+    assert (value <= kept + 1e-12).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays.arrays(np.float64, (2, 20), elements=st.floats(0, 1, exclude_max=True)))
+def test_a_cascade_is_a_beginning_of_the_list(numbers: np.ndarray) -> None:
+    rule = load_preset("adversarial").examination
+    looks = cascade(numbers[0], numbers[1] < 0.2, "desktop", rule)
+    assert looks[0]
+    assert looks.sum() == np.argmin(np.append(looks, False))
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrays.arrays(np.float64, (2, 15), elements=st.floats(-9000, 9000)))
+def test_a_map_knows_no_order(places: np.ndarray) -> None:
+    rule = load_preset("cold_start").examination
+    looks = on_map(*places, (0.0, 0.0), rule)
+    assert ((looks >= 0) & (looks <= 1)).all()
+    assert on_map(*places[:, ::-1], (0.0, 0.0), rule) == pytest.approx(looks[::-1])

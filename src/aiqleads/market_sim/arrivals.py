@@ -1,4 +1,4 @@
-"""When agents ask for leads, on which device, and which arm of the policy answers."""
+"""When agents ask for leads, on which device and surface."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiqleads.domain import US_PER_SECOND
-from aiqleads.market_sim.draws import F64, U64, Stream, keys_of, pick, uniform
+from aiqleads.market_sim.draws import F64, U64, Stream, keys_of, pick, poisson, uniform
 from aiqleads.market_sim.presets import Preset
 from aiqleads.market_sim.world import I64, Agents
 
-_MOST_A_DAY = 12
+_MOST_A_DAY = 40  # beyond, even a bot's chance is negligible
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Requests:
     agent: I64
     at_us: I64
     mobile: NDArray[np.bool_]
-    random: NDArray[np.bool_]  # answered in random order
+    on_map: NDArray[np.bool_]  # answered on a map, the others as a list
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -38,17 +38,17 @@ def schedule(
     """Every request from the local midnight of `start` until `end_us` (exclusive).
 
     An agent's number of requests on a day is a Poisson number of mean
-    requests_per_day * weekday factor, from the day on which the agent joined; the hour
-    follows the preset's pattern of local time.
+    requests_per_day * weekday factor * season, from the day on which the agent joined; the
+    hour follows the preset's pattern of local time, for bots all hours alike.
     """
     zone = ZoneInfo(timezone)
     days = _days(start, end_us, zone)
     weekday = np.array([day.weekday() for day in days], dtype=np.int64)
     number = np.array([day.toordinal() for day in days], dtype=np.uint64)
     factor = np.asarray(preset.requests.weekdays) / np.mean(preset.requests.weekdays)
-    mean = agents.requests_per_day[:, None] * factor[weekday][None, :]
+    mean = agents.requests_per_day[:, None] * (factor[weekday] * _season(days, preset))[None, :]
     luck = uniform(seed, Stream.REQUESTS, agents.key[:, None], number[None, :])
-    counts = _poisson(mean, luck)
+    counts = poisson(mean, luck, _MOST_A_DAY)
     agent, day = (
         np.repeat(part, counts.ravel()) for part in np.indices(counts.shape).reshape(2, -1)
     )
@@ -56,7 +56,9 @@ def schedule(
         np.cumsum(counts.ravel()) - counts.ravel(), counts.ravel()
     )
     who, when = agents.key[agent], number[day]
-    hour = pick(preset.requests.hours, uniform(seed, Stream.HOUR, who, when, nth.astype(np.uint64)))
+    of_day = uniform(seed, Stream.HOUR, who, when, nth.astype(np.uint64))
+    awake = pick(preset.requests.hours, of_day)
+    hour = np.where(agents.bot[agent], (24 * of_day).astype(np.int64), awake)
     within = uniform(seed, Stream.SECOND_OF_HOUR, who, when, nth.astype(np.uint64))
     at_us = np.array(
         [_utc_us(days[d], int(h), s, zone) for d, h, s in zip(day, hour, within, strict=True)],
@@ -78,7 +80,7 @@ def schedule(
         agent=agent[order],
         at_us=at_us[order],
         mobile=uniform(seed, Stream.DEVICE, key) < preset.requests.mobile_share,
-        random=uniform(seed, Stream.VARIANT, key) < preset.policy.random_share,
+        on_map=uniform(seed, Stream.SURFACE, key) < preset.requests.map_share,
     )
 
 
@@ -101,15 +103,10 @@ def _days(start: dt.date, end_us: int, zone: ZoneInfo) -> list[dt.date]:
     return [start + dt.timedelta(days=n) for n in range((last - start).days + 1)]
 
 
-def _poisson(mean: F64, luck: F64) -> I64:
-    """Poisson numbers by inversion, at most twelve (beyond, the chance is negligible)."""
-    term = np.exp(-mean)
-    below, counts = term.copy(), np.zeros(mean.shape, dtype=np.int64)
-    for n in range(1, _MOST_A_DAY + 1):
-        counts += luck > below
-        term = term * mean / n
-        below = below + term
-    return counts
+def _season(days: list[dt.date], preset: Preset) -> F64:
+    of_year = np.array([day.timetuple().tm_yday for day in days], dtype=np.float64)
+    wave = np.cos(2.0 * np.pi * (of_year - preset.season.peak_day) / 365.25)
+    return np.asarray(1.0 + preset.season.amplitude * wave)
 
 
 def _utc_us(day: dt.date, hour: int, share_of_hour: float, zone: ZoneInfo) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -22,18 +23,21 @@ from aiqleads.errors import InvalidInput, NotReady
 from aiqleads.ingest.market import Market
 from aiqleads.market_sim import frames
 from aiqleads.market_sim.arrivals import month_starts, schedule
-from aiqleads.market_sim.marginals import Marginals, marginals
+from aiqleads.market_sim.log import Log
+from aiqleads.market_sim.marginals import Marginals, implausible, marginals
 from aiqleads.market_sim.oracle import OracleFigures, full_oracle
-from aiqleads.market_sim.play import Log, Progress, play
+from aiqleads.market_sim.play import Progress, play
 from aiqleads.market_sim.presets import BEHAVIOUR_VERSION, Preset, committed_digests, load_preset
 from aiqleads.market_sim.world import build_world
 from aiqleads.settings import Settings
-from aiqleads.store.frames import market_dir, market_lock, read_frame, write_frame
+from aiqleads.store.frames import market_dir, market_lock, read_frame, write_blocks, write_frame
 
 NOTICE = (
     "Simulated: the agents and everything they did are invented. No person, office or "
     "purchase stands behind a row. Only the sales that the leads stand on are real."
 )
+
+_BLOCK_ROWS = 250_000
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +50,9 @@ class SimulationReport:
     ranking, impression, interaction) and by kind of interaction. value_share_at_10: graded
     value of the ten leads ranked first over that of the ten best of all candidates, not only
     of the shown. refused_holds: attempts that found no slot or no budget left. frozen:
-    whether the preset's digest is the committed one. seconds: wall time.
+    whether the preset's digest is the committed one. implausible: rates outside of the
+    preset's own bands, as rate, lowest, highest; the bands are of a whole run at 120 agents.
+    seconds: wall time.
     """
 
     market: str
@@ -58,6 +64,7 @@ class SimulationReport:
     until: str
     events: dict[str, int]
     marginals: Marginals
+    implausible: dict[str, tuple[float, float, float]]
     oracle: OracleFigures
     value_share_at_10: float
     refused_holds: int
@@ -104,15 +111,16 @@ def simulate(
         world, parameters, requests, months=months, end_us=end_us, seed=seed,
         quote_many=quote_many, progress=progress,
     )  # fmt: skip
-    tables = {
-        "rankings": frames.rankings_frame(world, requests, log, parameters, seed),
-        "impressions": frames.impressions_frame(world, requests, log),
-        "interactions": frames.interactions_frame(
-            world, requests, log, parameters, end_us=end_us, seed=seed
-        ),
-        "oracle": frames.oracle_frame(world, requests, log),
-    }
+    world = replace(world, pools=())  # nobody asks any more, and they are the largest part
+    tables = frames.event_frames(world, requests, log, parameters, until_us=end_us, seed=seed)
     people = frames.agents_frame(world)
+    value_share, refused_holds = _value_share(log), log.refused_holds
+    del world, log  # as large as the frames
+    rates = marginals(
+        leads=leads, agents=people, rankings=tables["rankings"],
+        impressions=tables["impressions"], interactions=tables["interactions"],
+        agents_truth=tables["agents_truth"], months=months, start_us=start_us, end_us=end_us,
+    )  # fmt: skip
     report = SimulationReport(
         market=market.name,
         preset=parameters.name,
@@ -122,17 +130,14 @@ def simulate(
         start=start.isoformat(),
         until=last.isoformat(),
         events=_events(leads, people, tables, start_us, end_us),
-        marginals=marginals(
-            leads=leads, agents=people, rankings=tables["rankings"],
-            impressions=tables["impressions"], interactions=tables["interactions"],
-            months=months, start_us=start_us, end_us=end_us,
-        ),
+        marginals=rates,
+        implausible=implausible(rates, parameters.plausible),
         oracle=full_oracle(tables["impressions"], tables["oracle"]),
-        value_share_at_10=_value_share(log),
-        refused_holds=log.refused_holds,
+        value_share_at_10=value_share,
+        refused_holds=refused_holds,
         directory=str(market_dir(settings, market.name) / "events"),
         seconds=time.perf_counter() - began,
-    )  # fmt: skip
+    )
     _write(settings, people, tables, report, parameters, (last - start).days + 1)
     _log.info("market simulated", market=market.name, preset=parameters.name, **report.events)
     return report
@@ -183,8 +188,14 @@ def _events(
 
 
 def _value_share(log: Log) -> float:
-    best = sum(slate.best_value for slate in log.slates.values())
-    return sum(slate.shown_value for slate in log.slates.values()) / best if best else 0.0
+    best = float(log.slates.answered("best_value").sum())
+    return float(log.slates.answered("shown_value").sum()) / best if best else 0.0
+
+
+def _blocks(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The table in parts, one at least, so that its texts are never copied all at once."""
+    for low in range(0, max(len(table), 1), _BLOCK_ROWS):
+        yield table.iloc[low : low + _BLOCK_ROWS]
 
 
 def _write(
@@ -211,6 +222,7 @@ def _write(
         "days": days,
         "counts": report.events,
         "marginals": asdict(report.marginals),
+        "implausible": report.implausible,
         "oracle": asdict(report.oracle),
         "value_share_at_10": report.value_share_at_10,
         "refused_holds": report.refused_holds,
@@ -222,6 +234,6 @@ def _write(
         path.unlink(missing_ok=True)
         write_frame(settings, report.market, "agents", agents)
         for name, table in tables.items():
-            write_frame(settings, report.market, f"events/{name}", table)
+            write_blocks(settings, report.market, f"events/{name}", _blocks(table))
         part.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         part.replace(path)

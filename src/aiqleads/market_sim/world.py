@@ -2,12 +2,13 @@
 
 Agents are invented from first to last: no name, no person and no office stands behind one.
 Everything that does not change while the market runs is computed here once for each agent
-over the leads that the agent could ever be offered.
+over the leads that the agent could ever be offered. What changes with the calendar alone
+(drift of tastes, a shock) is a function of the moment: `taste_at`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import h3.api.basic_int as h3
@@ -19,7 +20,7 @@ from aiqleads.domain import US_PER_DAY, Intent, Tier
 from aiqleads.errors import ContractBroken
 from aiqleads.geo import grid, utm
 from aiqleads.market_sim.draws import F64, U64, Stream, keys_of, normal, pick, uniform
-from aiqleads.market_sim.presets import Preset
+from aiqleads.market_sim.presets import Drift, Preset, Shock
 
 I64 = NDArray[np.int64]
 
@@ -52,6 +53,7 @@ class Leads:
     quality: F64  # above or below what is usual for the intent, in scales, within [-2, 2]
     stated_quality: F64  # as the lead carries it, 0 to 1
     max_buyers: I64
+    log_ask: F64
     x_m: F64
     y_m: F64
     cell: I64  # H3 res 8, the parent of the stored cell
@@ -65,7 +67,11 @@ class Leads:
 
 @dataclass(frozen=True)
 class Agents:
-    """Columns of the invented agents, shape (m,); `weights` by name of TASTES."""
+    """Columns of the invented agents, shape (m,); `weights` by name of TASTES.
+
+    price_step, next_x_m, next_y_m: where a wandering taste has moved once the preset's
+    drift is over; 0 and the second area itself where an agent's taste stays.
+    """
 
     ids: NDArray[np.object_]
     key: U64
@@ -83,11 +89,15 @@ class Agents:
     high_cents: I64
     second_x_m: F64  # the favourite area that nobody declared
     second_y_m: F64
+    price_step: F64
+    next_x_m: F64
+    next_y_m: F64
     home_strength: F64
     second_strength: F64
     reach_m: F64
     beds: F64
     lean: F64  # +1 works with sellers, -1 with buyers, 0 with both
+    bot: NDArray[np.bool_]
     weights: Mapping[str, F64]
 
     def __len__(self) -> int:
@@ -98,26 +108,27 @@ class Agents:
 class Pool:
     """What one agent could ever be offered: columns over `lead`, sorted by arrival.
 
-    fixed: the part of the card's utility that time does not change, hidden part included.
-    known: the same without the hidden part. near: exp(-distance to home / nearness_m).
-    in_band: 1 where the asked price lies in the declared band.
+    steady: the weighted parts of the card's utility that never change. pair: its hidden
+    part. home_pull: strength and kernel of the declared area. near: exp(-distance to home /
+    nearness_m). in_band: whether the asked price lies in the declared band.
     """
 
     lead: I64
-    received_us: I64
-    fixed: F64
-    known: F64
+    steady: F64
+    pair: F64
+    home_pull: F64
     near: F64
-    in_band: F64
+    in_band: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class World:
-    """Leads, agents and each agent's pool."""
+    """Leads, agents and each agent's pool; start_us: where the period begins."""
 
     leads: Leads
     agents: Agents
     pools: tuple[Pool, ...]
+    start_us: int
 
 
 def build_world(
@@ -142,7 +153,7 @@ def build_world(
         columns, lon_lat, preset, crs=crs, agents=agents, seed=seed, start_us=start_us
     )  # fmt: skip
     pools = tuple(_pool(columns, people, number, preset, seed) for number in range(len(people)))
-    return World(columns, people, pools)
+    return World(columns, people, pools, start_us)
 
 
 def lead_columns(leads: pd.DataFrame, sales: pd.DataFrame, preset: Preset, seed: int) -> Leads:
@@ -165,6 +176,7 @@ def lead_columns(leads: pd.DataFrame, sales: pd.DataFrame, preset: Preset, seed:
         quality=_relative_quality(frame, preset),
         stated_quality=frame["quality"].to_numpy(np.float64),
         max_buyers=frame["max_buyers"].to_numpy(np.int64),
+        log_ask=np.log(frame["ask_price_cents"].to_numpy(np.int64)),
         x_m=frame["utm_x_m"].to_numpy(np.float64),
         y_m=frame["utm_y_m"].to_numpy(np.float64),
         cell=grid.parent(frame["cell"].to_numpy(np.int64), TERRITORY_RESOLUTION),
@@ -262,19 +274,25 @@ def invent_agents(
     local = np.array([_local_log_price(leads, rows, start_us) for rows in offered])
     centre = local + taste.price_centre_sd * normal(seed, Stream.PRICE_CENTRE, key)
     declared = centre + taste.declared_noise_sd * normal(seed, Stream.PRICE_DECLARED, key)
-    second = [
-        _second_area(leads, rows, x, y, taste.second_area_min_m, luck)
-        for rows, x, y, luck in zip(
-            offered, home_x, home_y, uniform(seed, Stream.SECOND_AREA, key), strict=True
-        )
+    away = [
+        _away(leads, rows, x, y, taste.second_area_min_m)
+        for rows, x, y in zip(offered, home_x, home_y, strict=True)
     ]
-    beds = 3.0 + 0.8 * (centre - np.median(np.log(leads.ask_cents)))
+    homes = list(zip(home_x, home_y, strict=True))
+    second = _one_of(leads, away, homes, uniform(seed, Stream.SECOND_AREA, key))
+    moves = uniform(seed, Stream.MOVES, key) < preset.drift.share
+    wandered = _one_of(leads, away, homes, uniform(seed, Stream.NEXT_AREA, key))
+    following = np.where(moves[:, None], wandered, second)
+    bot = uniform(seed, Stream.BOT, key) < preset.bots.share
+    beds = 3.0 + 0.8 * (centre - np.median(leads.log_ask))
     return Agents(
         ids=ids,
         key=key,
         tier=tier,
         joined_us=_joined(key, preset, seed, start_us),
-        requests_per_day=_requests_per_day(key, tier, preset, seed),
+        requests_per_day=np.where(
+            bot, preset.bots.requests_per_day, _requests_per_day(key, tier, preset, seed)
+        ),
         monthly_budget_cents=_budgets(key, tier, preset, seed),
         home_x_m=home_x,
         home_y_m=home_y,
@@ -284,8 +302,11 @@ def invent_agents(
         log_price=centre,
         low_cents=_whole_thousands(np.exp(declared - taste.declared_width)),
         high_cents=_whole_thousands(np.exp(declared + taste.declared_width)),
-        second_x_m=np.array([x for x, _ in second]),
-        second_y_m=np.array([y for _, y in second]),
+        second_x_m=second[:, 0],
+        second_y_m=second[:, 1],
+        price_step=moves * preset.drift.price_sd * normal(seed, Stream.NEXT_PRICE, key),
+        next_x_m=following[:, 0],
+        next_y_m=following[:, 1],
         home_strength=_between(taste.home_strength, uniform(seed, Stream.AREA_STRENGTH, key, 0)),
         second_strength=_between(
             taste.second_strength, uniform(seed, Stream.AREA_STRENGTH, key, 1)
@@ -293,6 +314,7 @@ def invent_agents(
         reach_m=taste.area_reach_m * np.exp(0.2 * normal(seed, Stream.AREA_REACH, key)),
         beds=beds + taste.beds_sd * normal(seed, Stream.BEDS, key),
         lean=np.array([1.0, -1.0, 0.0])[pick(taste.specialists, uniform(seed, Stream.INTENT, key))],
+        bot=bot,
         weights={
             name: getattr(taste, name)
             * np.exp(taste.spread_sd * normal(seed, Stream.TASTE, key, number))
@@ -318,18 +340,26 @@ def _local_log_price(leads: Leads, rows: I64, start_us: int) -> float:
     """Median log price of the area's leads before the period, or of all when few are."""
     past = rows[leads.received_us[rows] < start_us]
     chosen = past if len(past) >= _ENOUGH_SALES else rows
-    return float(np.median(np.log(leads.ask_cents[chosen] if len(chosen) else leads.ask_cents)))
+    return float(np.median(leads.log_ask[chosen] if len(chosen) else leads.log_ask))
 
 
-def _second_area(
-    leads: Leads, rows: I64, x: float, y: float, least_m: float, luck: float
-) -> tuple[float, float]:
-    """Point of a lead at least `least_m` from home; home itself where there is none."""
-    away = rows[np.hypot(leads.x_m[rows] - x, leads.y_m[rows] - y) >= least_m]
-    if not len(away):
-        return x, y
-    chosen = away[int(luck * len(away))]
-    return float(leads.x_m[chosen]), float(leads.y_m[chosen])
+def _away(leads: Leads, rows: I64, x: float, y: float, least_m: float) -> I64:
+    """The leads at least `least_m` from home."""
+    return rows[np.hypot(leads.x_m[rows] - x, leads.y_m[rows] - y) >= least_m]
+
+
+def _one_of(
+    leads: Leads, away: Sequence[I64], homes: Sequence[tuple[float, float]], luck: F64
+) -> F64:
+    """Place of one lead of each list, shape (m, 2); home itself where there is none."""
+    chosen = [rows[int(share * len(rows))] if len(rows) else -1
+              for rows, share in zip(away, luck, strict=True)]  # fmt: skip
+    return np.array(
+        [
+            (leads.x_m[row], leads.y_m[row]) if row >= 0 else home
+            for row, home in zip(chosen, homes, strict=True)
+        ]
+    ).reshape(len(chosen), 2)
 
 
 def _joined(key: U64, preset: Preset, seed: int, start_us: int) -> I64:
@@ -362,56 +392,76 @@ def _between(limits: tuple[float, float], luck: F64) -> F64:
 
 
 def _pool(leads: Leads, agents: Agents, number: int, preset: Preset, seed: int) -> Pool:
-    """One agent's leads with the parts of the utility that time does not change."""
+    """One agent's leads with what time does not change."""
     rows = agents.offered[number]
-    known = sum(
-        agents.weights[name][number] * part
-        for name, part in lasting_parts(leads, rows, agents, number, preset).items()
-    )
-    known = np.asarray(known, dtype=np.float64)
-    pair = normal(seed, Stream.PAIR, agents.key[number], leads.key[rows])
+    parts = lasting_parts(leads, rows, agents, number)
+    steady = sum(agents.weights[name][number] * part for name, part in parts.items())
     home_m = np.hypot(
         leads.x_m[rows] - agents.home_x_m[number], leads.y_m[rows] - agents.home_y_m[number]
     )
     ask = leads.ask_cents[rows]
     in_band = (ask >= agents.low_cents[number]) & (ask <= agents.high_cents[number])
+    hidden = normal(seed, Stream.PAIR, agents.key[number], leads.key[rows])
     return Pool(
         lead=rows,
-        received_us=leads.received_us[rows],
-        fixed=known + preset.hidden.pair_sd * pair,
-        known=known,
+        steady=np.asarray(steady, dtype=np.float64),
+        pair=preset.hidden.pair_sd * hidden,
+        home_pull=agents.home_strength[number]
+        * np.exp(-0.5 * (home_m / agents.reach_m[number]) ** 2),
         near=np.exp(-home_m / preset.policy.nearness_m),
-        in_band=in_band.astype(np.float64),
+        in_band=in_band,
     )
 
 
-def lasting_parts(
-    leads: Leads, rows: I64, agents: Agents, number: int, preset: Preset
-) -> dict[str, F64]:
-    """Parts of one agent's utility for some leads, each about within [-1, 1], unweighted."""
-    taste = preset.taste
-    gap = (np.log(leads.ask_cents[rows]) - agents.log_price[number]) / taste.price_width
+def lasting_parts(leads: Leads, rows: I64, agents: Agents, number: int) -> dict[str, F64]:
+    """Parts of one agent's utility that never change, each about within [-1, 1], unweighted."""
     sells = np.where(leads.intent[rows] == Intent.SELL, 1.0, -1.0)
     size = 1.0 - np.minimum(np.abs(leads.beds[rows] - agents.beds[number]), 2.0)
-    pull = np.maximum(
-        agents.home_strength[number]
-        * _kernel(leads, rows, agents.home_x_m[number], agents.home_y_m[number],
-                  agents.reach_m[number]),
-        agents.second_strength[number]
-        * _kernel(leads, rows, agents.second_x_m[number], agents.second_y_m[number],
-                  agents.reach_m[number]),
-    )  # fmt: skip
     return {
-        "price": 2.0 * np.exp(-0.5 * gap**2) - 1.0,
-        "location": 2.0 * pull - 1.0,
         "size": np.nan_to_num(size),  # unknown beds neither please nor put off
         "intent": agents.lean[number] * sells,
         "quality": leads.quality[rows],
-        "overpriced": -np.maximum(leads.price_level[rows], 0.0) / 0.3,
+        "overpriced": -overpriced(leads)[rows],
         "trend": leads.trend[rows] / 0.15,
     }
 
 
-def _kernel(leads: Leads, rows: I64, x: float, y: float, reach_m: float) -> F64:
-    squared = (leads.x_m[rows] - x) ** 2 + (leads.y_m[rows] - y) ** 2
-    return np.asarray(np.exp(-0.5 * squared / reach_m**2))
+def overpriced(leads: Leads) -> F64:
+    """How far each lead's asked price lies above the area's, in steps of 0.3 of the log."""
+    return np.asarray(np.maximum(leads.price_level, 0.0) / 0.3)
+
+
+def taste_at(
+    world: World, agent: I64, lead: I64, home_pull: F64, at_us: I64, preset: Preset
+) -> F64:
+    """Weighted price and location parts of rows of (agent, lead, moment); shape (n,).
+
+    The price centre and the second area of an agent that drifts move along a straight line;
+    a shock moves every centre at once.
+    """
+    agents, leads, taste = world.agents, world.leads, preset.taste
+    moved = drifted(at_us, world.start_us, preset.drift)
+    centre = agents.log_price[agent] + moved * agents.price_step[agent]
+    centre = centre + preset.shock.price_shift * shocked(at_us, world.start_us, preset.shock)
+    gap = (leads.log_ask[lead] - centre) / taste.price_width
+    step_x, step_y = agents.next_x_m - agents.second_x_m, agents.next_y_m - agents.second_y_m
+    x = agents.second_x_m[agent] + moved * step_x[agent]
+    y = agents.second_y_m[agent] + moved * step_y[agent]
+    away = ((leads.x_m[lead] - x) ** 2 + (leads.y_m[lead] - y) ** 2) / agents.reach_m[agent] ** 2
+    pull = np.maximum(home_pull, agents.second_strength[agent] * np.exp(-0.5 * away))
+    price = 2.0 * np.exp(-0.5 * gap**2) - 1.0
+    return np.asarray(
+        agents.weights["price"][agent] * price
+        + agents.weights["location"][agent] * (2.0 * pull - 1.0)
+    )
+
+
+def drifted(at_us: I64, start_us: int, drift: Drift) -> F64:
+    """How much of the way wandering tastes have gone at each moment, 0 to 1."""
+    gone_days = (at_us - start_us) / US_PER_DAY - drift.from_day
+    return np.asarray(np.clip(gone_days / max(drift.over_days, 1e-9), 0.0, 1.0))
+
+
+def shocked(at_us: I64, start_us: int, shock: Shock) -> NDArray[np.bool_]:
+    """Whether each moment lies after the shock."""
+    return np.asarray(at_us >= start_us + shock.from_day * US_PER_DAY)

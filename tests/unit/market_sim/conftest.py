@@ -18,7 +18,10 @@ from aiqleads.geo import grid, utm
 from aiqleads.ingest.market import Market
 from aiqleads.market_sim import presets
 from aiqleads.market_sim.arrivals import Requests, month_starts, schedule
-from aiqleads.market_sim.play import Log, play
+from aiqleads.market_sim.frames import event_frames
+from aiqleads.market_sim.log import Log
+from aiqleads.market_sim.play import Play
+from aiqleads.market_sim.policy import Ranker
 from aiqleads.market_sim.presets import Preset
 from aiqleads.market_sim.world import World, build_world
 from aiqleads.settings import Settings
@@ -126,7 +129,7 @@ def write_preset(tmp_path: Path) -> Callable[..., Path]:
         content = {**copy.deepcopy(calm), "name": name}
         content["period"]["train_days"] = 20
         for section, figures in sections.items():
-            content[section].update(figures)
+            content.setdefault(section, {}).update(figures)
         path = tmp_path / f"{name}.toml"
         path.write_text(_toml(content))
         return path
@@ -149,6 +152,7 @@ def _value(value: Any) -> str:
 
 
 Played = tuple[World, Requests, Log]
+MarketOf = Callable[..., Play]
 
 
 def flat_fee(**columns: Any) -> Any:
@@ -157,17 +161,18 @@ def flat_fee(**columns: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def play_market(leads: pd.DataFrame, sales: pd.DataFrame) -> Callable[..., Played]:
-    """Plays the small market with a price list of its own; nothing is written."""
+def market_of(leads: pd.DataFrame, sales: pd.DataFrame) -> MarketOf:
+    """The small market before its first request, with a price list of its own."""
 
-    def run(
+    def make(
         preset: Preset,
         *,
         agents: int = 30,
         days: int = 20,
         seed: int = 3,
         frame: pd.DataFrame = leads,
-    ) -> Played:
+        ranker: Ranker | None = None,
+    ) -> Play:
         start_us = midnight_us(START)
         end_us = start_us + days * US_PER_DAY
         world = build_world(
@@ -177,7 +182,7 @@ def play_market(leads: pd.DataFrame, sales: pd.DataFrame) -> Callable[..., Playe
         requests = schedule(
             world.agents, preset, timezone=zone, start=START, end_us=end_us, seed=seed
         )
-        log = play(
+        return Play(
             world,
             preset,
             requests,
@@ -185,7 +190,34 @@ def play_market(leads: pd.DataFrame, sales: pd.DataFrame) -> Callable[..., Playe
             end_us=end_us,
             seed=seed,
             quote_many=flat_fee,
+            ranker=ranker,
         )
-        return world, requests, log
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def frames_of(market_of: MarketOf) -> Callable[..., dict[str, pd.DataFrame]]:
+    """Every frame of events of the small market, played to its end or up to `until_us`."""
+
+    def run(preset: Preset, until_us: int | None = None, **given: Any) -> dict[str, pd.DataFrame]:
+        market = market_of(preset, **given)
+        market.run_until(until_us or market.end_us)
+        return event_frames(
+            market.world, market.requests, market.log, preset,
+            until_us=until_us or market.end_us, seed=market.seed,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def play_market(market_of: MarketOf) -> Callable[..., Played]:
+    """Plays the small market to its end; nothing is written."""
+
+    def run(preset: Preset, **given: Any) -> Played:
+        market = market_of(preset, **given)
+        market.run_until(market.end_us)
+        return market.world, market.requests, market.log
 
     return run

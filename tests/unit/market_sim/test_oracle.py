@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -10,29 +11,17 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from aiqleads.errors import ContractBroken, InvalidInput
-from aiqleads.market_sim import behavior, frames, oracle
+from aiqleads.market_sim import behavior, oracle
 from aiqleads.market_sim.draws import keys_of
 from aiqleads.market_sim.policy import draw_slate, hand_scores
 from aiqleads.market_sim.presets import load_preset
 
 CALM = load_preset("calm")
-ALL = np.ones(4, dtype=np.bool_)
 
 
 def chances_of(card: Any, appeal: Any = 0.0, quality: float = 0.0) -> behavior.Chances:
     card = np.asarray(card, dtype=np.float64)
-    return behavior.chances(
-        card, np.full(card.shape, appeal), np.full(card.shape, quality), card < 99, CALM
-    )
-
-
-def test_attention_falls_with_the_position_and_faster_on_a_phone() -> None:
-    positions = np.arange(1, 31)
-    desktop = behavior.looks_at(positions, "desktop", CALM.examination)
-    mobile = behavior.looks_at(positions, "mobile", CALM.examination)
-    assert desktop[0] == mobile[0] == 1.0
-    assert (np.diff(desktop) < 0).all()
-    assert (mobile[1:] < desktop[1:]).all()
+    return behavior.chances(card, np.full(card.shape, appeal), np.full(card.shape, quality), CALM)
 
 
 def test_chances_rise_with_the_utility_and_details_count_after_the_click_only() -> None:
@@ -47,13 +36,6 @@ def test_a_poor_lead_comes_back_more_often() -> None:
     assert chances_of([0.0], quality=-2.0).back > 2 * chances_of([0.0], quality=1.0).back
 
 
-def test_nobody_holds_what_the_budget_cannot_pay() -> None:
-    card = np.zeros(2)
-    chance = behavior.chances(card, card, card, np.array([True, False]), CALM)
-    assert chance.purchase[0] > 0
-    assert chance.purchase[1] == 0
-
-
 def test_potential_outcomes_happen_as_often_as_the_chances_say() -> None:
     lead = keys_of(f"L{n}" for n in range(40_000))
     chance = chances_of(np.full(40_000, 0.8))
@@ -66,26 +48,22 @@ def test_potential_outcomes_happen_as_often_as_the_chances_say() -> None:
 
 
 def test_every_part_of_the_passing_utility_pulls_its_way() -> None:
-    weights = {"freshness": 1.0, "fee": 0.5, "demand": 0.3}
-    calm = {
-        "age_hours": np.array([24.0]),
-        "fee_cents": np.array([6000]),
-        "demand": np.array([1.0]),
-        "viewed": np.array([0.0]),
-        "mood": 0.0,
-        "recent_purchases": 0,
-    }
+    one = np.ones(1)
 
-    def utility(**changed: Any) -> float:
-        moment = behavior.Moment(**{**calm, **changed})
-        return float(behavior.passing_utility(moment, weights, CALM)[0])
+    def clock(age_hours: float = 24.0, fee: int = 6000) -> float:
+        return float(
+            behavior.timely_utility(age_hours * one, np.array([fee]), one, 0.5 * one, CALM.taste)[0]
+        )
 
-    assert utility(age_hours=np.array([1.0])) > utility()
-    assert utility(fee_cents=np.array([9000])) < utility()
-    assert utility(demand=np.array([5.0])) > utility()
-    assert utility(viewed=np.array([1.0])) < utility()
-    assert utility(recent_purchases=3) < utility()
-    assert utility(mood=0.5) == pytest.approx(utility() + 0.5)
+    def state(demand: float = 1.0, viewed: bool = False, recent: int = 0) -> float:
+        seen = np.array([viewed])
+        return float(behavior.state_utility(demand * one, seen, recent, 0.3, CALM.taste)[0])
+
+    assert clock(age_hours=1.0) > clock()
+    assert clock(fee=9000) < clock()
+    assert state(demand=5.0) > state()
+    assert state(viewed=True) < state()
+    assert state(recent=3) < state()
 
 
 def test_relevance_is_the_expected_gain_of_an_examined_lead() -> None:
@@ -106,9 +84,9 @@ def test_without_hidden_is_the_mean_over_the_hidden_draws() -> None:
     pair = CALM.hidden.pair_sd * rng.normal(size=200_000)
     appeal = CALM.hidden.appeal_sd * rng.normal(size=200_000)
     zero = np.zeros(200_000)
-    chance = behavior.chances(0.4 + pair, appeal, zero, zero == 0, CALM)
+    chance = behavior.chances(0.4 + pair, appeal, zero, CALM)
     sampled = oracle.graded_value(chance, CALM.gains).mean()
-    found = oracle.without_hidden(np.array([0.4]), np.zeros(1), np.ones(1, np.bool_), CALM)
+    found = oracle.without_hidden(np.array([0.4]), np.zeros(1), CALM)
     assert found[0] == pytest.approx(sampled, rel=0.01)
 
 
@@ -135,16 +113,15 @@ def test_the_hand_score_likes_new_near_and_fitting_leads() -> None:
     score = hand_scores(
         np.array([1.0, 100.0, 1.0, 1.0]),
         np.array([0.9, 0.9, 0.1, 0.9]),
-        np.array([1.0, 1.0, 1.0, 0.0]),
+        np.array([True, True, True, False]),
         CALM.policy,
     )
     assert (score[0] > score[1:]).all()
 
 
-def test_ndcg_is_that_of_the_textbook(play_market: Callable[..., Any]) -> None:
-    world, requests, log = play_market(CALM, days=6)
-    truth = frames.oracle_frame(world, requests, log)
-    shown = frames.impressions_frame(world, requests, log)
+def test_ndcg_is_that_of_the_textbook(frames_of: Callable[..., Any]) -> None:
+    tables = frames_of(CALM, days=6)
+    truth, shown = tables["oracle"], tables["impressions"]
     figures = oracle.full_oracle(shown, truth)
     scores = [
         ndcg_score([part["relevance"]], [-shown.loc[part.index, "position"]], k=10)
@@ -159,15 +136,11 @@ def test_ndcg_is_that_of_the_textbook(play_market: Callable[..., Any]) -> None:
     assert figures.revenue_logged_cents < figures.revenue_full_cents
 
 
-def test_more_hidden_variance_lowers_the_ceiling(play_market: Callable[..., Any]) -> None:
+def test_more_hidden_variance_lowers_the_ceiling(frames_of: Callable[..., Any]) -> None:
     def ceiling(pair_sd: float) -> float:
         hidden = CALM.hidden.model_copy(update={"pair_sd": pair_sd, "appeal_sd": 0.0})
-        played = play_market(CALM.model_copy(update={"hidden": hidden}), days=8)
-        world, requests, log = played
-        return oracle.full_oracle(
-            frames.impressions_frame(world, requests, log),
-            frames.oracle_frame(world, requests, log),
-        ).ndcg_known
+        tables = frames_of(CALM.model_copy(update={"hidden": hidden}), days=8)
+        return oracle.full_oracle(tables["impressions"], tables["oracle"]).ndcg_known
 
     assert ceiling(0.0) == pytest.approx(1.0)
     assert ceiling(0.4) > ceiling(1.2)
@@ -197,9 +170,24 @@ def test_a_request_without_value_is_left_out_and_counted_out() -> None:
     assert figures.revenue_full_cents == pytest.approx(2000 * 0.5 * 0.9 / 2)
 
 
+def test_the_order_of_the_rows_changes_nothing(frames_of: Callable[..., Any]) -> None:
+    tables = frames_of(CALM, days=6)
+    shuffled = tables["impressions"].sample(frac=1, random_state=1)
+    again = oracle.full_oracle(shuffled, tables["oracle"].sample(frac=1, random_state=2))
+    figures = oracle.full_oracle(tables["impressions"], tables["oracle"])
+    assert dataclasses.asdict(again) == pytest.approx(dataclasses.asdict(figures))
+
+
+def test_requests_without_truth_are_left_out() -> None:
+    shown, truth = hand_made()
+    figures = oracle.full_oracle(shown, truth.head(2), k=1)
+    assert figures.requests == 1
+    assert figures.revenue_full_cents == pytest.approx(2000 * 0.5 * 0.9)
+
+
 def test_frames_of_different_requests_are_refused() -> None:
     shown, truth = hand_made()
     with pytest.raises(ContractBroken):
-        oracle.full_oracle(shown, truth.head(2))
+        oracle.full_oracle(shown, truth.tail(2))
     with pytest.raises(InvalidInput):
         oracle.full_oracle(shown, truth, k=0)

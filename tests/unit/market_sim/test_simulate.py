@@ -15,15 +15,16 @@ from aiqleads.ingest.market import Market
 from aiqleads.market_sim.simulate import SimulationReport, simulate
 from aiqleads.settings import Settings
 
-EVENTS = ("rankings", "impressions", "interactions", "oracle")
+EVENTS = ("rankings", "impressions", "interactions", "oracle", "agents_truth")
 COLUMNS = {
     "rankings": "request_id agent_id at_market_us arrived_market_us model_version variant"
-    " snapshot_version device preset",
+    " snapshot_version device surface preset",
     "impressions": "request_id lead_id position propensity price_cents",
     "interactions": "event_id request_id agent_id lead_id kind at_market_us arrived_market_us"
     " price_cents reason",
     "oracle": "request_id lead_id relevance p_purchase would_purchase score_full score_known"
     " p_return",
+    "agents_truth": "agent_id bot",
     "agents": "agent_id name tier home_x_m home_y_m home_cell territory price_low_cents"
     " price_high_cents monthly_budget_cents joined_market_us invented",
 }
@@ -55,7 +56,10 @@ def test_the_frames_are_those_that_a_real_market_would_write(
     assert shown["propensity"].between(0, 1, inclusive="right").all()
     assert not shown.duplicated(["request_id", "lead_id"]).any()
     assert not shown.duplicated(["request_id", "position"]).any()
-    assert steps["event_id"].is_unique
+    assert set(tables["rankings"]["surface"]) == {"list"}
+    twice = steps["event_id"].duplicated()
+    assert 0 < twice.mean() < 0.05
+    steps = steps[~twice]
     assert set(steps["kind"]) <= {"view", "hold", "release", "purchase", "return"}
     for name in ("rankings", "interactions"):
         assert (tables[name]["arrived_market_us"] >= tables[name]["at_market_us"]).all()
@@ -68,6 +72,7 @@ def test_the_frames_are_those_that_a_real_market_would_write(
     assert (returned["reason"] != "").all()
     assert (steps.loc[steps["kind"] != "return", "reason"] == "").all()
     assert report.events["impression"] == len(shown)
+    assert report.events["interaction"] == len(tables["interactions"])
     assert report.events["interaction"] == sum(
         report.events[kind] for kind in ("view", "hold", "release", "purchase", "return")
     )
@@ -151,6 +156,51 @@ def test_a_market_without_a_split_begins_with_its_first_lead(
     live = market.model_copy(update={"split": None, "clock": "wall"})
     report, _ = run(stocked, live, write_preset, days=3)
     assert report.start == "2001-01-01"
+
+
+def test_rates_outside_of_the_presets_bands_are_told(
+    stocked: Settings, market: Market, write_preset: Callable[..., Path]
+) -> None:
+    bands = {"late_share": [0.5, 0.9], "map_share": [0.0, 0.0]}
+    path = write_preset("odd", plausible=bands)
+    found = simulate(stocked, market, path, 40, 6, 7).implausible
+    rate, low, high = found["late_share"]
+    assert (low, high) == (0.5, 0.9)
+    assert 0 < rate < 0.5
+    assert "map_share" not in found
+
+
+def test_an_unseen_preset_with_every_mechanism_runs(
+    stocked: Settings, market: Market, tmp_path: Path
+) -> None:
+    path = tmp_path / "unseen.toml"
+    path.write_text(
+        """
+        name = "unseen"
+        like = "adversarial"
+        about = "Everything at once, and on maps too."
+        [period]
+        train_days = 20
+        [requests]
+        per_day = [0.3, 0.4, 0.6]
+        map_share = 0.4
+        [bots]
+        share = 0.2
+        [rivals]
+        per_lead = 0.4
+        [season]
+        amplitude = 0.5
+        [shock]
+        from_day = 5
+        price_shift = -0.2
+        """
+    )
+    report = simulate(stocked, market, path, 40, 15, 7)
+    assert not report.frozen
+    rates = report.marginals
+    assert 0.25 < rates.map_share < 0.55
+    assert min(rates.bot_request_share, rates.rival_purchase_share, rates.duplicate_share) > 0
+    assert 0 < report.oracle.requests < report.events["ranking"]
 
 
 def test_progress_is_told(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -13,8 +12,8 @@ import pytest
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import ContractBroken
 from aiqleads.market_sim.arrivals import month_starts, schedule
-from aiqleads.market_sim.presets import load_preset
-from aiqleads.market_sim.world import World, build_world, market_around
+from aiqleads.market_sim.presets import Preset, load_preset
+from aiqleads.market_sim.world import World, build_world, market_around, taste_at
 
 CRS = "EPSG:32617"
 START = dt.date(2001, 1, 31)
@@ -34,7 +33,8 @@ def test_the_order_of_the_frames_rows_changes_nothing(
     for column in ("ids", "price_level", "trend", "appeal"):
         assert (getattr(one.leads, column) == getattr(other.leads, column)).all()
     for pool, again in zip(one.pools, other.pools, strict=True):
-        assert (pool.fixed == again.fixed).all()
+        assert (pool.steady == again.steady).all()
+        assert (pool.pair == again.pair).all()
 
 
 def test_an_agent_is_the_same_however_many_there_are(
@@ -46,7 +46,7 @@ def test_an_agent_is_the_same_however_many_there_are(
             continue
         one, other = getattr(few.agents, field.name), getattr(many.agents, field.name)
         assert all(np.array_equal(a, b) for a, b in zip(one, other[:5], strict=True)), field.name
-    assert (few.pools[4].fixed == many.pools[4].fixed).all()
+    assert (few.pools[4].pair == many.pools[4].pair).all()
 
 
 def test_farm_areas_are_disks_around_homes_near_leads(
@@ -159,18 +159,93 @@ def test_requests_follow_hours_weekdays_and_joining(
     expected = (agents.requests_per_day * (end_us - np.maximum(agents.joined_us, START_US))).clip(0)
     assert len(requests) == pytest.approx(expected.sum() / US_PER_DAY, rel=0.08)
     assert requests.mobile.mean() == pytest.approx(preset.requests.mobile_share, abs=0.04)
-    assert requests.random.mean() == pytest.approx(preset.policy.random_share, abs=0.02)
+    assert not requests.on_map.any()
 
 
-def test_a_shorter_period_is_the_beginning_of_a_longer_one(
-    play_market: Callable[..., Any],
+def moved(leads: pd.DataFrame, sales: pd.DataFrame, **sections: Any) -> tuple[Preset, World]:
+    calm = load_preset("calm")
+    changed = {
+        name: getattr(calm, name).model_copy(update=figures) for name, figures in sections.items()
+    }
+    preset = calm.model_copy(update=changed)
+    return preset, build_world(leads, sales, preset, crs=CRS, agents=40, seed=3, start_us=START_US)
+
+
+def taste_of_all(world: World, preset: Preset, day: float) -> list[np.ndarray]:
+    at = START_US + int(day * US_PER_DAY)
+    return [
+        taste_at(world, np.full(len(pool.lead), n), pool.lead, pool.home_pull,
+                 np.full(len(pool.lead), at), preset)
+        for n, pool in enumerate(world.pools)
+    ]  # fmt: skip
+
+
+def test_tastes_stay_where_nothing_drifts_and_wander_for_some_where_it_does(
+    leads: pd.DataFrame, sales: pd.DataFrame
 ) -> None:
-    _, _, short = play_market(load_preset("calm"), days=10)
-    _, _, long = play_market(load_preset("calm"), days=16)
-    assert long.steps[: len(short.steps)] == short.steps
-    for number, slate in short.slates.items():
-        assert (slate.lead == long.slates[number].lead).all()
-        assert (slate.relevance == long.slates[number].relevance).all()
+    preset, calm = moved(leads, sales)
+    for before, after in zip(
+        taste_of_all(calm, preset, 0), taste_of_all(calm, preset, 900), strict=True
+    ):
+        assert (before == after).all()
+    drift = {"share": 0.5, "from_day": 10, "over_days": 20, "price_sd": 0.3}
+    preset, world = moved(leads, sales, drift=drift)
+    # Before the first day it is the calm market, agent for agent.
+    begin, half, end, later = (taste_of_all(world, preset, day) for day in (10, 20, 30, 99))
+    for one, other in zip(begin, taste_of_all(calm, load_preset("calm"), 0), strict=True):
+        assert (one == other).all()
+    wandered = np.array([not np.allclose(a, b) for a, b in zip(begin, end, strict=True)])
+    assert 0.25 < wandered.mean() < 0.75
+    assert all((a == b).all() for a, b in zip(end, later, strict=True))
+    assert any((a != b).any() and (b != c).any() for a, b, c in zip(begin, half, end, strict=True))
+
+
+def test_a_shock_makes_dear_homes_less_wanted_from_its_day_on(
+    leads: pd.DataFrame, sales: pd.DataFrame
+) -> None:
+    preset, world = moved(leads, sales, shock={"from_day": 30, "price_shift": -0.3})
+    before, after = taste_of_all(world, preset, 29.9), taste_of_all(world, preset, 30)
+    for n, pool in enumerate(world.pools):
+        dear = world.leads.log_ask[pool.lead] > world.agents.log_price[n]
+        assert (after[n] <= before[n])[dear].all()
+    assert any((a > b).any() for a, b in zip(after, before, strict=True))
+
+
+def test_requests_follow_the_season(leads: pd.DataFrame, sales: pd.DataFrame) -> None:
+    def monthly(preset: Preset, world: World) -> np.ndarray:
+        requests = schedule(
+            world.agents, preset, timezone="America/New_York", start=START,
+            end_us=START_US + 360 * US_PER_DAY, seed=3,
+        )  # fmt: skip
+        at = pd.to_datetime(requests.at_us, unit="us", utc=True)
+        return np.bincount(at.month, minlength=13)[1:]
+
+    flat = monthly(*moved(leads, sales))
+    wave = monthly(*moved(leads, sales, season={"amplitude": 0.8, "peak_day": 181}))
+    assert wave[[4, 5, 6]].sum() > 1.4 * flat[[4, 5, 6]].sum()
+    assert wave[[10, 11]].sum() < 0.5 * flat[[10, 11]].sum()
+
+
+def test_bots_are_some_agents_who_ask_much_at_all_hours(
+    leads: pd.DataFrame, sales: pd.DataFrame
+) -> None:
+    bots = {"share": 0.2, "requests_per_day": 5.0, "opens": 0.5}
+    preset, world = moved(leads, sales, bots=bots)
+    _, calm = moved(leads, sales)
+    assert 1 <= world.agents.bot.sum() <= 16
+    assert not calm.agents.bot.any()
+    # The others are who they were.
+    people = ~world.agents.bot
+    assert (world.agents.log_price[people] == calm.agents.log_price[people]).all()
+    requests = schedule(
+        world.agents, preset, timezone="America/New_York", start=START,
+        end_us=START_US + 60 * US_PER_DAY, seed=3,
+    )  # fmt: skip
+    of_bots = world.agents.bot[requests.agent]
+    a_day = of_bots.sum() / world.agents.bot.sum() / 60
+    assert 3.0 < a_day < 6.0
+    hour = pd.to_datetime(requests.at_us[of_bots], unit="us", utc=True).hour
+    assert np.bincount(hour, minlength=24).min() > 0.4 * of_bots.sum() / 24
 
 
 def test_months_begin_at_local_midnight() -> None:
