@@ -52,11 +52,11 @@ bento: $(STAMP) ## the champion as a built bento
 	$(BIN)/aiqleads package
 
 .PHONY: bench
-bench: $(STAMP) ## measures (NAME=feeds|ranking|serving|demo for one group), into reports/benchmarks.json
+bench: $(STAMP) ## measures (NAME=feeds|ranking|loop|truths|serving|demo for one group), into reports/benchmarks.json
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
 
 .PHONY: soak
-soak: $(STAMP) ## the long counts (NAME=feeds): fuzzing, kills; resumable, reports under reports/soak
+soak: $(STAMP) ## the long counts (NAME=feeds|features): fuzzing, kills, leaks, parity; resumable, reports under reports/soak
 	$(BIN)/python tests/soak/run.py $(NAME)
 
 .PHONY: docs

@@ -24,7 +24,7 @@ REPORTS = ROOT / "reports" / "soak"
 def main(groups: list[str]) -> int:
     scripts: dict[str, list[Path]] = {}
     for path in sorted(HERE.glob("*_*.py")):
-        if path.stem.split("_")[0] in {"fuzz", "kill"}:
+        if path.stem.split("_")[0] in {"fuzz", "kill", "leak", "parity"}:
             scripts.setdefault(path.stem.split("_", 1)[1], []).append(path)
     unknown = sorted(set(groups) - set(scripts))
     if unknown:

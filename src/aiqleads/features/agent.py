@@ -12,25 +12,25 @@ from collections.abc import Callable
 import ibis
 import ibis.expr.types as ir
 
-from aiqleads.domain import Tier
+from aiqleads.domain import US_PER_DAY, Tier
+from aiqleads.features import taste
+from aiqleads.features.behavior import ENGAGED, WEEKLY, weight_of
 from aiqleads.features.lead import log_positive
 from aiqleads.features.tables import Tables
-from aiqleads.features.timeline import EVER, Timeline, known
+from aiqleads.features.taste import band_mid
+from aiqleads.features.timeline import EVER, Timeline, known, whole
 
 WINDOWS = {
     "request": (30, 90),
-    "view": (30, 90),
-    "hold": (90,),
-    "purchase": (90,),
+    "view": (30, 90, WEEKLY),
+    "hold": (90, WEEKLY),
+    "purchase": (90, WEEKLY),
     "release": (90,),
     "return": (90,),
 }
 
 #: for the timeline of purchases within the month of the question
 MONTH_WINDOWS = {"purchase": (EVER,)}
-
-_WEIGHTS = {"view": 1.0, "hold": 2.0, "purchase": 3.0}
-_ENGAGED = tuple(_WEIGHTS)
 
 #: Steps of summed values: places in whole metres, logarithms in ten thousandths.
 _LOG_STEP = 10_000.0
@@ -86,13 +86,12 @@ def _weighed(tables: Tables) -> ir.Table:
         log_price=log_positive(leads.ask_price_cents / 100.0),
         sells=(leads.intent == "sell").cast("float64"),
     )
-    home = agents.select("agent_id", "home_x_m", "home_y_m", mid=_band_mid(agents))
+    home = agents.select("agent_id", "home_x_m", "home_y_m", mid=band_mid(agents))
     done = known(tables.interactions, "at_market_us", "arrived_market_us")
     done = done.select("agent_id", "lead_id", "kind", "at_us", "known_us")
     done = done.join(about, "lead_id").join(home, "agent_id")
-    weight = ibis.cases(*((done.kind == kind, w) for kind, w in _WEIGHTS.items()), else_=0.0)
     done = done.mutate(
-        weight=weight,
+        weight=weight_of(done.kind),
         dx=_whole(done.utm_x_m - done.home_x_m),
         dy=_whole(done.utm_y_m - done.home_y_m),
         dp=_whole((done.log_price - done.mid) * _LOG_STEP),
@@ -120,16 +119,11 @@ def _weighed(tables: Tables) -> ir.Table:
 
 
 def _whole(value: ir.NumericValue) -> ir.FloatingValue:
-    return value.round().cast("float64").fill_null(0.0)
-
-
-def _band_mid(agents: ir.Table) -> ir.FloatingValue:
-    low, high = (log_positive(agents[f"price_{end}_cents"] / 100.0) for end in ("low", "high"))
-    return (low + high) / 2.0
+    return whole(value).fill_null(0.0)
 
 
 def _engaged(line: Timeline, value: str) -> ir.FloatingValue:
-    return line.total(value, *_ENGAGED, days=90)
+    return line.total(value, *ENGAGED, days=90)
 
 
 def agent_shown_30d(line: Timeline) -> ir.FloatingValue:
@@ -162,6 +156,16 @@ def agent_engagement_90d(line: Timeline) -> ir.FloatingValue:
     return _engaged(line, "weight")
 
 
+def agent_engagement_faded(line: Timeline) -> ir.FloatingValue:
+    """Weight of the engagement of 30 days, each halved by a week of age."""
+    return line.faded("weight", *ENGAGED, fade=WEEKLY)
+
+
+def agent_bought_faded(line: Timeline) -> ir.FloatingValue:
+    """Purchases of 30 days, each halved by a week of age."""
+    return line.faded("", "purchase", fade=WEEKLY)
+
+
 COUNTED = (
     agent_shown_30d,
     agent_views_30d,
@@ -169,6 +173,8 @@ COUNTED = (
     agent_purchases_90d,
     agent_hours_since_active,
     agent_engagement_90d,
+    agent_engagement_faded,
+    agent_bought_faded,
 )
 
 
@@ -217,6 +223,18 @@ def agent_budget_left(row: ir.Table) -> ir.FloatingValue:
     return ibis.greatest(row.monthly_budget_cents / 100.0 - row.agent_spend_this_month, 0.0)
 
 
+def agent_budget_share_left(row: ir.Table) -> ir.FloatingValue:
+    """What is left of the monthly budget over all of it; missing where none is declared."""
+    return agent_budget_left(row) / (row.monthly_budget_cents / 100.0).nullif(0.0)
+
+
+def agent_month_left(row: ir.Table) -> ir.FloatingValue:
+    """Days until the calendar month (UTC) ends and the budget begins anew."""
+    moment = (row.as_of_us // 1000).as_timestamp("ms")
+    ends = moment.truncate("M") + ibis.interval(months=1)
+    return (ends.epoch_seconds() * 1_000_000 - row.as_of_us).cast("float64") / US_PER_DAY
+
+
 def agent_view_rate_30d(row: ir.Table) -> ir.FloatingValue:
     """(opened + 1) / (shown + 10) over 30 days."""
     return (row.agent_views_30d + 1.0) / (row.agent_shown_30d + 10.0)
@@ -245,11 +263,14 @@ def agent_band_width(row: ir.Table) -> ir.FloatingValue:
 DERIVED = (
     agent_tier,
     agent_budget_left,
+    agent_budget_share_left,
+    agent_month_left,
     agent_view_rate_30d,
     agent_buy_rate_90d,
     agent_price_level,
     agent_sell_share,
     agent_band_width,
+    *taste.DERIVED,
 )
 
 
@@ -299,7 +320,7 @@ def second_y_m(row: ir.Table) -> ir.FloatingValue:
 
 def engaged_log_price(row: ir.Table) -> ir.FloatingValue:
     """Weighted mean log asking price engaged with, drawn to the declared band's middle."""
-    return _band_mid(row) + row.price / _evidence(row) / _LOG_STEP
+    return band_mid(row) + row.price / _evidence(row) / _LOG_STEP
 
 
 def engaged_log_price_spread2(row: ir.Table) -> ir.FloatingValue:
@@ -345,4 +366,5 @@ INGREDIENTS = (
     band_high_log,
     engaged_sell_share,
     engaged_quality,
+    *taste.INGREDIENTS,
 )

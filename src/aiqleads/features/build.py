@@ -16,7 +16,7 @@ import structlog
 
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import InvalidInput, NotReady
-from aiqleads.features import agent, behavior, lead, location, market
+from aiqleads.features import agent, behavior, lead, location, market, taste
 from aiqleads.features.catalog import (
     AGENT_FEATURES,
     AGENT_INGREDIENTS,
@@ -30,7 +30,7 @@ from aiqleads.features.catalog import (
 )
 from aiqleads.features.crosses import CROSSES
 from aiqleads.features.tables import Tables, open_tables
-from aiqleads.features.timeline import Timeline, Windows, timeline, worth_laying
+from aiqleads.features.timeline import Timeline, Windows, at_moment, timeline, worth_laying
 from aiqleads.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,9 +61,21 @@ def _answers(
 ) -> ir.Table:
     """The functions' columns at each question; only events that it could count are laid out."""
     events = tables.keep(worth_laying(events, spine, keys, windows))
-    answers = tables.keep(timeline(events, spine, keys, windows).answers(functions))
+    moment = _one_moment(spine)
+    if moment is None:
+        line = timeline(events, spine, keys, windows)
+    else:
+        line = at_moment(events, spine, keys, windows, moment)
+    answers = tables.keep(line.answers(functions))
     tables.drop(events)
     return answers
+
+
+def _one_moment(spine: ir.Table) -> int | None:
+    """The moment that a spine asks about, where it is one."""
+    ends = spine.aggregate(first=spine.as_of_us.min(), last=spine.as_of_us.max()).to_pandas()
+    first, last = ends.iloc[0]
+    return int(first) if first == last else None
 
 
 def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
@@ -78,7 +90,7 @@ def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
     rows = rows.join(_near_counts(tables, near), ["near", "as_of_us"])
     rows = rows.join(_area_figures(tables, area), ["area", "as_of_us"])
     rows = rows.join(_market_figures(tables, moments), "as_of_us")
-    rows = tables.keep(_without_undated(rows))
+    rows = _without_undated(rows)
     # A lead's own columns give way to the features of the same name.
     rows = _derive(rows, lead.DERIVED)
     rows = _derive(rows, (*behavior.DERIVED, *location.DERIVED, *market.DERIVED))
@@ -88,13 +100,22 @@ def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
         ask_log=rows.log_ask_price,
         seller=rows.is_seller,
         grade=rows.quality,
+        rooms=rows.beds,
+        size_log=rows.log_living_area,
+        fee_log=rows.lead_fee_level,
+        fee=rows.lead_fee_level.exp(),
     )
     return _narrow(rows, ("lead_id", "as_of_us"), LEAD_FEATURES, LEAD_INGREDIENTS)
 
 
 def _lead_counts(tables: Tables, spine: ir.Table) -> ir.Table:
-    events = behavior.events(tables)
-    return _answers(tables, events, spine, ["lead_id"], behavior.WINDOWS, behavior.COUNTED)
+    shown = behavior.shown_events(tables), behavior.SHOWN_WINDOWS, behavior.SHOWN_COUNTED
+    done = behavior.events(tables), behavior.WINDOWS, behavior.COUNTED
+    one, other = (
+        _answers(tables, events, spine, ["lead_id"], windows, functions)
+        for events, windows, functions in (shown, done)
+    )
+    return one.join(other, ["lead_id", "as_of_us"])
 
 
 def _near_counts(tables: Tables, spine: ir.Table) -> ir.Table:
@@ -103,9 +124,24 @@ def _near_counts(tables: Tables, spine: ir.Table) -> ir.Table:
 
 
 def _area_figures(tables: Tables, spine: ir.Table) -> ir.Table:
-    events = market.area_events(tables)
-    counts = _answers(tables, events, spine, ["area"], market.AREA_WINDOWS, market.AREA_COUNTED)
+    counts = _answers(
+        tables,
+        market.sale_events(tables),
+        spine,
+        ["area"],
+        market.SALE_WINDOWS,
+        market.SALE_COUNTED,
+    )
+    supply = _answers(
+        tables,
+        market.area_events(tables),
+        spine,
+        ["area"],
+        market.AREA_WINDOWS,
+        market.AREA_COUNTED,
+    )
     prices = tables.keep(market.medians(tables, spine, ("area",)))
+    counts = counts.join(supply, ["area", "as_of_us"])
     return counts.join(prices, ["area", "as_of_us"])
 
 
@@ -133,9 +169,12 @@ def agent_side(tables: Tables, spine: ir.Table) -> ir.Table:
     events = agent.events(tables)
     counts = _answers(tables, events, spine, ["agent_id"], agent.WINDOWS, functions)
     counts = counts.join(_agent_months(tables, spine), ["agent_id", "as_of_us"])
-    rows = spine.join(tables.agents, "agent_id").join(counts, ["agent_id", "as_of_us"])
+    known = tables.keep(spine.semi_join(tables.agents, "agent_id"))
+    counts = counts.join(taste.remembered(tables, known), ["agent_id", "as_of_us"])
+    rows = known.join(tables.agents, "agent_id").join(counts, ["agent_id", "as_of_us"])
+    rows = tables.keep(rows)
     rows = rows.rename(home_east_m="home_x_m", home_north_m="home_y_m")
-    rows = _derive(rows, (*agent.DERIVED, *agent.INGREDIENTS))
+    rows = _derive(_derive(rows, agent.DERIVED), agent.INGREDIENTS)
     return _narrow(rows, ("agent_id", "as_of_us"), AGENT_FEATURES, AGENT_INGREDIENTS)
 
 
@@ -148,10 +187,11 @@ def _agent_months(tables: Tables, spine: ir.Table) -> ir.Table:
 
 def pair_side(tables: Tables, spine: ir.Table) -> ir.Table:
     """Adds PAIR_INGREDIENTS (float64) to agent_id, lead_id, as_of_us; no row twice."""
-    keys = ["agent_id", "lead_id"]
-    events = behavior.pair_events(tables)
-    answers = _answers(tables, events, spine, keys, behavior.PAIR_WINDOWS, behavior.PAIR_COUNTED)
-    return answers.select(*keys, "as_of_us", *PAIR_INGREDIENTS)
+    told = behavior.pair_events(tables)
+    told = tables.keep(told.semi_join(spine, ["agent_id", "lead_id"]))
+    counts = tables.keep(behavior.pair_counts(told, spine))
+    tables.drop(told)
+    return counts.select("agent_id", "lead_id", "as_of_us", *PAIR_INGREDIENTS)
 
 
 def _narrow(
@@ -183,7 +223,7 @@ def _whole(tables: Tables, spine: ir.Table) -> ir.Table:
     return rows.select(*spine.columns, *FEATURE_NAMES)
 
 
-def _labels(tables: Tables) -> ir.Table:
+def labels_of(tables: Tables) -> ir.Table:
     """What came of each impression: 0 nothing, 1 view, 2 hold, 3 purchase (int8).
 
     The furthest step that happened within LABEL_DAYS after the ranking, whenever it
@@ -204,10 +244,22 @@ def _labels(tables: Tables) -> ir.Table:
     return best.select("request_id", "lead_id", label=label)
 
 
-def _impressions(tables: Tables) -> ir.Table:
-    """Every impression with its ranking's agent and time, its label and the quoted fee."""
-    shown = tables.impressions.join(tables.rankings, "request_id")
-    shown = shown.left_join(_labels(tables), ["request_id", "lead_id"])
+def _impressions(tables: Tables, most: int | None) -> ir.Table:
+    """Every impression with its ranking's agent and time, its label and the quoted fee.
+
+    most: of more rankings than that, so many are kept, evenly spaced in time.
+    """
+    rankings = tables.rankings
+    if most is not None:
+        everything = rankings.count()
+        number = ibis.row_number().over(order_by=[rankings.at_market_us, rankings.request_id])
+        ranked = rankings.mutate(number=number, everything=everything.as_scalar())
+        step = ((ranked.number + 1) * most // ranked.everything) - (
+            ranked.number * most // ranked.everything
+        )
+        rankings = ranked.filter(step > 0).drop("number", "everything")
+    shown = tables.impressions.join(rankings, "request_id")
+    shown = shown.left_join(labels_of(tables), ["request_id", "lead_id"])
     return shown.select(
         "request_id",
         "agent_id",
@@ -220,17 +272,20 @@ def _impressions(tables: Tables) -> ir.Table:
     )
 
 
-def build_training_frame(settings: Settings, market_name: str) -> Path:
+def build_training_frame(settings: Settings, market_name: str, most: int | None = None) -> Path:
     """Writes data/features/<market>/features.parquet from every logged ranking.
 
+    most: of more rankings than that, so many are written, evenly spaced in time; what their
+    features count is the whole log all the same.
+
     One row an impression, ordered by time, request and position: request_id, agent_id,
-    lead_id, position (int32), at_market_us, label (int8, see `_labels`), price_cents, then
+    lead_id, position (int32), at_market_us, label (int8, see `labels_of`), price_cents, then
     FEATURE_NAMES (float32), each as of the request's own time. Raises NotReady where leads,
     agents or rankings are missing.
     """
     path = settings.data / "features" / market_name / "features.parquet"
     with open_tables(settings, market_name) as tables:
-        spine = tables.keep(_impressions(tables))
+        spine = tables.keep(_impressions(tables, most))
         rows = int(spine.count().execute())
         if not rows:
             raise NotReady(f"{market_name!r} has no rankings yet: run the simulated market first")

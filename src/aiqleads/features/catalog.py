@@ -128,6 +128,48 @@ _BEHAVIOR = _of(
             "Time since it was last put on hold.",
             "how recently it was put on hold",
         ),
+        (
+            "lead_views_faded",
+            "openings",
+            "Openings of 7 days, each counting half after each day.",
+            "how often it was opened these days",
+        ),
+        (
+            "lead_interest_faded",
+            "weight",
+            "Engagement of 30 days (opening 1, hold 2, purchase 3), each halved by a week.",
+            "interest in it over the last weeks",
+        ),
+        (
+            "lead_interest_rate",
+            "ratio",
+            "That engagement for the attention it got lately, drawn to 1 in 5.",
+            "interest in it for how prominently it was shown",
+        ),
+        (
+            "lead_hold_rate",
+            "share",
+            "Holds of the openings so far, drawn to 1 in 5.",
+            "how often agents who opened it held it",
+        ),
+        (
+            "lead_declined",
+            "events",
+            "Holds let go and purchases returned so far.",
+            "how often agents let it go",
+        ),
+        (
+            "lead_fee_level",
+            "ln currency",
+            "Mean fee quoted where it was shown so far.",
+            "its usual fee",
+        ),
+        (
+            "hours_since_bought",
+            "hours",
+            "Time since it was last bought, by anybody.",
+            "how recently it was bought",
+        ),
     ],
 )
 _LOCATION = _of(
@@ -224,6 +266,66 @@ _MARKET = _of(
             "Leads bought of the leads received in the area in 30 days, drawn to 1 in 10.",
             "how fast leads in the area sell",
         ),
+        (
+            "area_sqft_spread_90d",
+            "ln currency",
+            "Standard deviation of log prices a square foot of 90 days, drawn to the market's.",
+            "how much prices in the area move this quarter",
+        ),
+        (
+            "area_sqft_spread_365d",
+            "ln currency",
+            "The same of 365 days.",
+            "how much prices in the area move in a year",
+        ),
+        (
+            "area_days_to_sell_90d",
+            "days",
+            "Mean time on offer until bought of 90 days in the area, drawn to the market's.",
+            "how long leads in the area are on offer",
+        ),
+        (
+            "area_buyer_concentration_90d",
+            "0 to 1",
+            "Sum of squared shares of the buyers of 90 days (Herfindahl) in the area.",
+            "whether few agents buy in the area",
+        ),
+        (
+            "area_agents_per_lead_30d",
+            "ratio",
+            "Agents at work for each lead received in the area in 30 days.",
+            "competition for leads in the area",
+        ),
+        (
+            "area_places_per_agent_30d",
+            "ratio",
+            "Places left on the area's leads of 30 days for each agent at work.",
+            "places left in the area for each agent",
+        ),
+        (
+            "area_places_left_30d",
+            "places",
+            "Places of the area's leads of 30 days less their purchases.",
+            "places left in the area",
+        ),
+        (
+            "area_seller_share_90d",
+            "share",
+            "Sellers among the area's leads of 90 days, drawn to a half.",
+            "sellers and buyers in the area",
+        ),
+        (
+            "area_inquiries_30d",
+            "ratio",
+            "Forms sent for each lead received in the area in 30 days.",
+            "inquiries in the area",
+        ),
+        (
+            "area_view_trend",
+            "ratio",
+            "Openings a day of 7 days against those of 30 in the area.",
+            "whether demand in the area is growing",
+        ),
     ],
 ) + _of(
     "market",
@@ -287,6 +389,33 @@ _AGENT = _of(
         ),
         ("agent_sell_share", "share", "Share of sellers in the engagement, drawn to a half.", ""),
         ("agent_band_width", "ln ratio", "Top of the declared price band over its bottom.", ""),
+        ("agent_budget_share_left", "share", "What is left of the monthly budget.", ""),
+        (
+            "agent_month_left",
+            "days",
+            "Time until the calendar month ends and the budget begins anew.",
+            "",
+        ),
+        ("agent_engagement_faded", "weight", "Engagement of 30 days, each halved by a week.", ""),
+        ("agent_bought_faded", "purchases", "Purchases of 30 days, each halved by a week.", ""),
+        (
+            "agent_engaged_rate",
+            "ratio",
+            "Engagement for the attention shown in 120 days, fading, drawn to 1 in 5.",
+            "",
+        ),
+        (
+            "agent_focus",
+            "share",
+            "Share of the heaviest centre in the engagement of 120 days, fading.",
+            "",
+        ),
+        (
+            "agent_fee_level",
+            "ln currency",
+            "Mean fee engaged with in 120 days, drawn to the fees shown.",
+            "",
+        ),
     ],
 )
 _CROSS = _of(
@@ -324,6 +453,30 @@ _CROSS = _of(
             "distance to the nearest place where you work",
         ),
         (
+            "nearest_centre_km2",
+            "km2",
+            "The smallest squared distance to up to three centres of the agent's engagement.",
+            "distance to the nearest centre of your work",
+        ),
+        (
+            "centres_affinity",
+            "0 to 1",
+            "Mean nearness to home and those centres, each by its engagement.",
+            "how near it lies to where you work most",
+        ),
+        (
+            "place_looks",
+            "1/positions",
+            "How prominently leads around its place were shown to the agent in 120 days.",
+            "how much you were shown around it",
+        ),
+        (
+            "place_lift",
+            "ratio",
+            "Engagement for attention around its place, over the agent's usual.",
+            "how you take leads around it",
+        ),
+        (
             "ask_vs_engaged",
             "ln ratio",
             "Asking price against the prices the agent engaged with.",
@@ -334,6 +487,24 @@ _CROSS = _of(
             "ratio",
             "The same squared, over the variance of those prices.",
             "how its price fits those you engaged with",
+        ),
+        (
+            "ask_vs_engaged_of_intent",
+            "ln ratio",
+            "Asking price against those engaged with among leads of its intent.",
+            "its price against those of its kind you engaged with",
+        ),
+        (
+            "ask_vs_engaged_of_intent_scaled",
+            "ratio",
+            "The same squared, over the variance of those prices.",
+            "how its price fits those of its kind you engaged with",
+        ),
+        (
+            "price_lift",
+            "ratio",
+            "Engagement for attention at its price seen from the band, over the agent's usual.",
+            "how you take leads of its price",
         ),
         (
             "ask_vs_band",
@@ -354,10 +525,40 @@ _CROSS = _of(
             "whether you engage with sellers or buyers",
         ),
         (
+            "intent_lift",
+            "ratio",
+            "Engagement for attention with leads of its intent, over the agent's usual.",
+            "how you take sellers or buyers",
+        ),
+        (
             "quality_vs_engaged",
             "0 to 1",
             "Quality against that of the leads engaged with.",
             "its quality against those you engaged with",
+        ),
+        (
+            "beds_vs_engaged",
+            "rooms",
+            "Bedrooms against the mean engaged with.",
+            "its bedrooms against those you engaged with",
+        ),
+        (
+            "size_vs_engaged",
+            "ln ratio",
+            "Living area against that engaged with.",
+            "its size against those you engaged with",
+        ),
+        (
+            "fee_vs_engaged",
+            "ln ratio",
+            "Its usual fee against those of the leads engaged with.",
+            "its fee against those you engaged with",
+        ),
+        (
+            "fee_of_budget",
+            "ratio",
+            "Its usual fee over what is left of the month's budget.",
+            "its fee against what is left of your budget",
         ),
         (
             "shown_to_you",
@@ -373,6 +574,19 @@ _CROSS = _of(
         ),
         ("opened_by_you", "openings", "Openings by this agent.", "how often you opened it"),
         ("held_by_you", "holds", "Holds by this agent.", "how often you held it"),
+        (
+            "shown_to_you_lately",
+            "1/positions",
+            "How prominently it was shown to this agent in 30 days, each halved by a week.",
+            "how much you were shown it lately",
+        ),
+        (
+            "engaged_by_you_lately",
+            "weight",
+            "This agent's engagement with it of 30 days, each halved by a week.",
+            "what you did with it lately",
+        ),
+        ("let_go_by_you", "holds", "Holds of it that this agent let go.", "whether you let it go"),
     ],
 )
 
@@ -390,8 +604,60 @@ AGENT_FEATURES = tuple(feature.name for feature in _AGENT)
 CROSS_FEATURES = tuple(feature.name for feature in _CROSS)
 LEAD_FEATURES = FEATURE_NAMES[: -len(AGENT_FEATURES + CROSS_FEATURES)]
 
+#: Features that belong together, for who wants to leave them out together: each family was
+#: added to the features of the first release as one.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "lead, fading": (
+        "lead_views_faded",
+        "lead_interest_faded",
+        "lead_interest_rate",
+    ),
+    "lead, what came of openings": ("lead_hold_rate", "lead_declined", "hours_since_bought"),
+    "volatility": ("area_sqft_spread_90d", "area_sqft_spread_365d"),
+    "competition": (
+        "area_buyer_concentration_90d",
+        "area_agents_per_lead_30d",
+        "area_places_per_agent_30d",
+    ),
+    "supply and demand": (
+        "area_places_left_30d",
+        "area_days_to_sell_90d",
+        "area_seller_share_90d",
+        "area_inquiries_30d",
+        "area_view_trend",
+    ),
+    "agent, lately": (
+        "agent_engagement_faded",
+        "agent_bought_faded",
+        "agent_engaged_rate",
+        "agent_focus",
+    ),
+    "budget": ("agent_budget_share_left", "agent_month_left", "fee_of_budget"),
+    "fee": ("lead_fee_level", "agent_fee_level", "fee_vs_engaged"),
+    "places": ("nearest_centre_km2", "centres_affinity", "place_looks", "place_lift"),
+    "price by intent": ("ask_vs_engaged_of_intent", "ask_vs_engaged_of_intent_scaled"),
+    "lifts": ("price_lift", "intent_lift"),
+    "size": ("beds_vs_engaged", "size_vs_engaged"),
+    "own history, lately": ("shown_to_you_lately", "engaged_by_you_lately", "let_go_by_you"),
+}
+
+#: centres of an agent's engagement, and areas whose engagement for attention is kept
+CENTRES, PLACES = 3, 8
+#: steps of price around the middle of an agent's band, and their width in ln currency
+PRICE_STEPS, PRICE_STEP_LOG = 7, 0.3
+
 #: float64 columns that crosses are made of; never an input of the model themselves
-LEAD_INGREDIENTS = ("x_m", "y_m", "ask_log", "seller", "grade")
+LEAD_INGREDIENTS = (
+    "x_m",
+    "y_m",
+    "ask_log",
+    "seller",
+    "grade",
+    "rooms",
+    "size_log",
+    "fee_log",
+    "fee",
+)
 AGENT_INGREDIENTS = (
     "home_x_m",
     "home_y_m",
@@ -406,9 +672,42 @@ AGENT_INGREDIENTS = (
     "band_high_log",
     "engaged_sell_share",
     "engaged_quality",
+    "engaged_rate",
+    "lift_sell",
+    "lift_buy",
+    *(f"lift_price_{step}" for step in range(PRICE_STEPS)),
+    "engaged_log_price_sell",
+    "engaged_log_price_sell_spread2",
+    "engaged_log_price_buy",
+    "engaged_log_price_buy_spread2",
+    "engaged_beds",
+    "engaged_log_size",
+    "engaged_log_fee",
+    "budget_left",
+    *(f"centre_{n}_{what}" for n in range(1, CENTRES + 1) for what in ("x_m", "y_m", "weighs")),
+    *(
+        f"place_{n}_{what}"
+        for n in range(1, PLACES + 1)
+        for what in (
+            "shown_x_m",
+            "shown_y_m",
+            "engaged_x_m",
+            "engaged_y_m",
+            "looks",
+            "weighs",
+        )
+    ),
 )
 #: what this agent and this lead have been through together; 0 where there is no history
-PAIR_INGREDIENTS = ("own_shown", "own_attention", "own_views", "own_holds")
+PAIR_INGREDIENTS = (
+    "own_shown",
+    "own_attention",
+    "own_views",
+    "own_holds",
+    "own_releases",
+    "own_attention_lately",
+    "own_engaged_lately",
+)
 
 #: Words that no feature's name, unit or meaning may hold, and why.
 FORBIDDEN_WORDS = {
@@ -468,6 +767,18 @@ def data_dictionary() -> str:
             if f.group == group
         ]
         lines.append("")
+    lines += [
+        "## Families",
+        "",
+        f"The first release had {len(FEATURES) - sum(map(len, FAMILIES.values()))} of these",
+        "features. The others came in families, each of which an ablation can leave out as one",
+        "(`catalog.FAMILIES`).",
+        "",
+        "| family | features |",
+        "|---|---|",
+        *(f"| {name} | {', '.join(names)} |" for name, names in FAMILIES.items()),
+        "",
+    ]
     return "\n".join(lines)
 
 

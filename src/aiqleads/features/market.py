@@ -8,44 +8,112 @@ year before `as_of`, every figure from sales is missing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ibis
 import ibis.expr.types as ir
 
 from aiqleads.domain import US_PER_DAY
 from aiqleads.features.lead import log_positive
 from aiqleads.features.tables import Tables
-from aiqleads.features.timeline import EVER, Timeline, known, presence
+from aiqleads.features.timeline import EVER, Timeline, known, presence, squares, whole
 
-AREA_WINDOWS = {"lead": (30,), "sale": (90, 365), "view": (30,), "purchase": (30,), "active": (30,)}
-MARKET_WINDOWS = {"lead": (EVER,), "sale": (365,)}
+SALE_WINDOWS = {"sale": (90, 365)}
+AREA_WINDOWS = {
+    "lead": (30, 90),
+    "submission": (30,),
+    "view": (7, 30),
+    "purchase": (30, 90),
+    "taken": (30,),
+    "active": (30,),
+    "crowd": (EVER,),
+}
+MARKET_WINDOWS = {"lead": (EVER,), "sale": (90, 365), "purchase": (90,)}
 
 #: Step of logarithms that are summed: a hundredth of a percent of the price.
 _LOG_STEP = 10_000
-#: Subtracted first (the logarithm of about 163,000), so that squares stay small.
-_LOG_ORIGIN = 12
+#: Subtracted first (the logarithms of about 163,000 and of 55), so that squares stay small.
+_LOG_ORIGIN, _LOG_SQFT_ORIGIN = 12, 4
 
-# An area's median is drawn towards the market's as if it had this many sales of it.
+# An area's median is drawn towards the market's as if it had this many sales of it; means
+# and variances too.
 _PRIOR_SALES = 5.0
+
+#: values of the events of areas, each whole-numbered
+_SALE_VALUES = ("price", "price_squared", "sized", "sqft", "sqft_squared")
+_VALUES = ("places", "sells", "waited", "steps")
+
+
+def sale_events(tables: Tables) -> ir.Table:
+    """Sales by area, with the logarithm of the price and of that a square foot in steps."""
+    return _filled(_sold(tables), ["area"], _SALE_VALUES)
 
 
 def area_events(tables: Tables) -> ir.Table:
-    """Sales, leads, openings, purchases and agents at work, by area."""
-    leads = tables.leads.mutate(price=ibis.literal(0.0), price_squared=ibis.literal(0.0))
-    price = log_positive(tables.sales.price_cents / 100.0) - _LOG_ORIGIN
-    steps = (price * _LOG_STEP).round().cast("float64").fill_null(0.0)
-    sales = tables.sales.mutate(price=steps, price_squared=steps * steps)
+    """Leads, forms, openings, purchases (rivals' too) and agents at work, by area.
+
+    `taken` is a purchase that happened to a lead: it counts for as long as its lead does, from
+    the lead's receipt. `crowd` adds up to the squared purchases of each buyer of 90 days.
+    """
+    leads = _received(tables)
     done = known(tables.interactions, "at_market_us", "arrived_market_us")
-    done = done.join(leads.select("lead_id", "area", "price", "price_squared"), "lead_id")
-    active = presence(done, ["area"], "agent_id", "active", 30)
-    active = active.mutate(price=ibis.literal(0.0), price_squared=ibis.literal(0.0))
-    lines = [
-        known(leads, "received_market_us", "received_market_us").mutate(kind=ibis.literal("lead")),
-        known(sales, "sold_market_us", "sold_market_us").mutate(kind=ibis.literal("sale")),
-        done.filter(done.kind.isin(("view", "purchase"))),
-        active,
-    ]
-    columns = ["area", "kind", "at_us", "known_us", "price", "price_squared"]
-    return ibis.union(*[line.select(columns) for line in lines])
+    of_lead = leads.select("lead_id", "area", received_us=leads.at_us)
+    done = done.join(of_lead, "lead_id")
+    bought = done.filter(done.kind == "purchase").mutate(waited=_waited(done))
+    taken = bought.mutate(kind=ibis.literal("taken"), waited=0.0)
+    taken = taken.mutate(
+        at_us=taken.received_us, known_us=ibis.greatest(taken.known_us, taken.received_us)
+    )
+    sent = known(tables.submissions, "received_market_us", "received_market_us")
+    sent = sent.join(of_lead, "lead_id").mutate(kind=ibis.literal("submission"))
+    lines = (
+        leads,
+        sent,
+        done.filter(done.kind == "view"),
+        bought,
+        taken,
+        presence(done, ["area"], "agent_id", "active", 30),
+        squares(bought, ["area"], "agent_id", "crowd", 90),
+    )
+    return ibis.union(*[_filled(line, ["area"], _VALUES) for line in lines])
+
+
+def _received(tables: Tables) -> ir.Table:
+    leads = known(tables.leads, "received_market_us", "received_market_us")
+    return leads.mutate(
+        kind=ibis.literal("lead"),
+        places=whole(leads.max_buyers).fill_null(0.0),
+        sells=(leads.intent == "sell").ifelse(1.0, 0.0),
+    )
+
+
+def _sold(tables: Tables) -> ir.Table:
+    sales = known(tables.sales, "sold_market_us", "sold_market_us")
+    price = log_positive(sales.price_cents / 100.0)
+    steps = whole((price - _LOG_ORIGIN) * _LOG_STEP).fill_null(0.0)
+    per_sqft = price - log_positive(sales.living_area_sqft) - _LOG_SQFT_ORIGIN
+    sqft = whole(per_sqft * _LOG_STEP)
+    return sales.mutate(
+        kind=ibis.literal("sale"),
+        price=steps,
+        price_squared=steps * steps,
+        sized=sqft.notnull().ifelse(1.0, 0.0),
+        sqft=sqft.fill_null(0.0),
+        sqft_squared=(sqft * sqft).fill_null(0.0),
+    )
+
+
+def _waited(done: ir.Table) -> ir.FloatingValue:
+    """Whole hours between a lead's receipt and what was done."""
+    return whole((done.at_us - done.received_us) / 3.6e9)
+
+
+def _filled(events: ir.Table, keys: list[str], values: tuple[str, ...]) -> ir.Table:
+    """The events' columns, 0 for a value that they do not have."""
+    told = {name: events[name] if name in events.columns else ibis.literal(0.0) for name in values}
+    return events.select(
+        *keys, "kind", "at_us", "known_us", **{n: v.cast("float64") for n, v in told.items()}
+    )
 
 
 def area_sales_90d(line: Timeline) -> ir.FloatingValue:
@@ -71,45 +139,117 @@ def area_leads_30d(line: Timeline) -> ir.FloatingValue:
     return line.count("lead", days=30)
 
 
+def area_leads_90d(line: Timeline) -> ir.FloatingValue:
+    """Leads received in the area in 90 days."""
+    return line.count("lead", days=90)
+
+
+def area_sellers_90d(line: Timeline) -> ir.FloatingValue:
+    """Sellers among the leads received in the area in 90 days."""
+    return line.total("sells", "lead", days=90)
+
+
+def area_forms_30d(line: Timeline) -> ir.FloatingValue:
+    """Forms sent about the area's leads in 30 days."""
+    return line.count("submission", days=30)
+
+
+def area_views_7d(line: Timeline) -> ir.FloatingValue:
+    """Openings of the area's leads in 7 days."""
+    return line.count("view", days=7)
+
+
 def area_views_30d(line: Timeline) -> ir.FloatingValue:
     """Openings of the area's leads in 30 days."""
     return line.count("view", days=30)
 
 
 def area_purchases_30d(line: Timeline) -> ir.FloatingValue:
-    """Purchases of the area's leads in 30 days."""
+    """Purchases of the area's leads in 30 days, rivals' too."""
     return line.count("purchase", days=30)
 
 
+def area_purchases_90d(line: Timeline) -> ir.FloatingValue:
+    """Purchases of the area's leads in 90 days, rivals' too."""
+    return line.count("purchase", days=90)
+
+
+def area_waited_90d(line: Timeline) -> ir.FloatingValue:
+    """Hours from receipt to purchase, over the purchases of 90 days."""
+    return line.total("waited", "purchase", days=90)
+
+
+def area_crowd_90d(line: Timeline) -> ir.FloatingValue:
+    """Squared purchases of 90 days of each buyer in the area, summed over buyers."""
+    return line.total("steps", "crowd")
+
+
+def area_places_left_30d(line: Timeline) -> ir.FloatingValue:
+    """Places of the leads received in the area in 30 days less their purchases."""
+    left = line.total("places", "lead", days=30) - line.count("taken", days=30)
+    return ibis.greatest(left, 0.0)
+
+
 def area_active_agents_30d(line: Timeline) -> ir.FloatingValue:
-    """Distinct agents who opened, held or bought a lead of the area in 30 days."""
+    """Distinct agents, rivals too, who opened, held or bought a lead of the area in 30 days."""
     return line.count("active", days=30)
 
 
+def _sums(days: int) -> Callable[[Timeline], ir.FloatingValue]:
+    """Squared deviations from the mean of log prices a square foot, in steps."""
+
+    def sqft_squares(line: Timeline) -> ir.FloatingValue:
+        n = line.total("sized", "sale", days=days)
+        total, squared = (line.total(v, "sale", days=days) for v in ("sqft", "sqft_squared"))
+        return ibis.greatest(squared - total * total / n.nullif(0.0), 0.0)
+
+    sqft_squares.__name__ = f"sqft_squares_{days}d"
+    return sqft_squares
+
+
+def _sized(days: int) -> Callable[[Timeline], ir.FloatingValue]:
+    """Sales with a price a square foot."""
+
+    def sized(line: Timeline) -> ir.FloatingValue:
+        return line.total("sized", "sale", days=days)
+
+    sized.__name__ = f"sized_{days}d"
+    return sized
+
+
+#: what areas and the market have in common for spreads; none is a feature
+_SPREADS = tuple(make(days) for days in (90, 365) for make in (_sums, _sized))
+
+
+SALE_COUNTED = (area_sales_90d, area_sales_365d, area_price_spread_365d, *_SPREADS)
 AREA_COUNTED = (
-    area_sales_90d,
-    area_sales_365d,
-    area_price_spread_365d,
     area_leads_30d,
+    area_leads_90d,
+    area_sellers_90d,
+    area_forms_30d,
+    area_views_7d,
     area_views_30d,
     area_purchases_30d,
+    area_purchases_90d,
+    area_waited_90d,
+    area_crowd_90d,
+    area_places_left_30d,
     area_active_agents_30d,
 )
 
+_MARKET_VALUES = ("x_m", "y_m", "sized", "sqft", "sqft_squared", "waited")
+
 
 def market_events(tables: Tables) -> ir.Table:
-    """Leads with their place, and sales, of the whole market."""
-    leads, sales = tables.leads, tables.sales
-    placed = known(leads, "received_market_us", "received_market_us").mutate(
-        kind=ibis.literal("lead"),
-        x_m=leads.utm_x_m.round().cast("float64"),
-        y_m=leads.utm_y_m.round().cast("float64"),
-    )
-    sold = known(sales, "sold_market_us", "sold_market_us").mutate(
-        kind=ibis.literal("sale"), x_m=ibis.literal(0.0), y_m=ibis.literal(0.0)
-    )
-    columns = ["kind", "at_us", "known_us", "x_m", "y_m"]
-    return ibis.union(placed.select(columns), sold.select(columns))
+    """Leads with their place, sales and purchases of the whole market."""
+    leads = _received(tables)
+    placed = leads.mutate(x_m=whole(leads.utm_x_m), y_m=whole(leads.utm_y_m))
+    done = known(tables.interactions, "at_market_us", "arrived_market_us")
+    done = done.filter(done.kind == "purchase")
+    done = done.join(leads.select("lead_id", received_us=leads.at_us), "lead_id")
+    bought = done.mutate(waited=_waited(done))
+    lines = (placed, _sold(tables), bought)
+    return ibis.union(*[_filled(line, [], _MARKET_VALUES) for line in lines])
 
 
 def market_sales_365d(line: Timeline) -> ir.FloatingValue:
@@ -127,7 +267,34 @@ def centre_y_m(line: Timeline) -> ir.FloatingValue:
     return line.total("y_m", "lead") / line.count("lead").nullif(0.0)
 
 
-MARKET_COUNTED = (market_sales_365d, centre_x_m, centre_y_m)
+def market_purchases_90d(line: Timeline) -> ir.FloatingValue:
+    """Purchases in the market in 90 days."""
+    return line.count("purchase", days=90)
+
+
+def market_waited_90d(line: Timeline) -> ir.FloatingValue:
+    """Hours from receipt to purchase, over the purchases of 90 days."""
+    return line.total("waited", "purchase", days=90)
+
+
+def _of_market(
+    function: Callable[[Timeline], ir.FloatingValue],
+) -> Callable[[Timeline], ir.FloatingValue]:
+    def wide(line: Timeline) -> ir.FloatingValue:
+        return function(line)
+
+    wide.__name__ = f"market_{function.__name__}"
+    return wide
+
+
+MARKET_COUNTED = (
+    market_sales_365d,
+    centre_x_m,
+    centre_y_m,
+    market_purchases_90d,
+    market_waited_90d,
+    *(_of_market(function) for function in _SPREADS),
+)
 
 
 def medians(tables: Tables, spine: ir.Table, keys: tuple[str, ...]) -> ir.Table:
@@ -199,6 +366,67 @@ def area_absorption_30d(row: ir.Table) -> ir.FloatingValue:
     return (row.area_purchases_30d + 1.0) / (row.area_leads_30d + 10.0)
 
 
+def _spread(row: ir.Table, days: int) -> ir.FloatingValue:
+    """Standard deviation of log prices a square foot, its square drawn to the market's."""
+    n, wide = row[f"sized_{days}d"], row[f"market_sized_{days}d"]
+    usual = row[f"market_sqft_squares_{days}d"] / (wide > 1).ifelse(
+        wide - 1.0, ibis.null("float64")
+    )
+    squares = row[f"sqft_squares_{days}d"].fill_null(0.0) + usual * _PRIOR_SALES
+    return (squares / (ibis.greatest(n - 1.0, 0.0) + _PRIOR_SALES)).sqrt() / _LOG_STEP
+
+
+def area_sqft_spread_90d(row: ir.Table) -> ir.FloatingValue:
+    """Standard deviation of log prices a square foot over 90 days, drawn to the market's."""
+    return _spread(row, 90)
+
+
+def area_sqft_spread_365d(row: ir.Table) -> ir.FloatingValue:
+    """Standard deviation of log prices a square foot over 365 days, drawn to the market's."""
+    return _spread(row, 365)
+
+
+def area_days_to_sell_90d(row: ir.Table) -> ir.FloatingValue:
+    """Mean days from receipt to purchase of 90 days, drawn to the market's as by 5."""
+    usual = row.market_waited_90d / row.market_purchases_90d.nullif(0.0)
+    waited = row.area_waited_90d + usual * _PRIOR_SALES
+    return waited / (row.area_purchases_90d + _PRIOR_SALES) / 24.0
+
+
+def area_buyer_concentration_90d(row: ir.Table) -> ir.FloatingValue:
+    """Sum of the squared shares of buyers in the area's purchases of 90 days (Herfindahl).
+
+    1 where one buyer takes all; missing without a purchase.
+    """
+    bought = row.area_purchases_90d.nullif(0.0)
+    return row.area_crowd_90d / (bought * bought)
+
+
+def area_agents_per_lead_30d(row: ir.Table) -> ir.FloatingValue:
+    """(agents at work + 1) / (leads received + 1) in the area over 30 days."""
+    return (row.area_active_agents_30d + 1.0) / (row.area_leads_30d + 1.0)
+
+
+def area_places_per_agent_30d(row: ir.Table) -> ir.FloatingValue:
+    """(places left + 1) / (agents at work + 1) in the area over 30 days."""
+    return (row.area_places_left_30d + 1.0) / (row.area_active_agents_30d + 1.0)
+
+
+def area_seller_share_90d(row: ir.Table) -> ir.FloatingValue:
+    """(sellers + 1) / (leads + 2) of the area over 90 days."""
+    return (row.area_sellers_90d + 1.0) / (row.area_leads_90d + 2.0)
+
+
+def area_inquiries_30d(row: ir.Table) -> ir.FloatingValue:
+    """(forms sent + 1) / (leads received + 1) in the area over 30 days."""
+    return (row.area_forms_30d + 1.0) / (row.area_leads_30d + 1.0)
+
+
+def area_view_trend(row: ir.Table) -> ir.FloatingValue:
+    """(openings of 7 days a day + 1) / (openings of 30 days a day + 1) in the area."""
+    return (row.area_views_7d / 7.0 + 1.0) / (row.area_views_30d / 30.0 + 1.0)
+
+
 def ask_vs_area(row: ir.Table) -> ir.FloatingValue:
     """Log asking price less the area's price."""
     return row.log_ask_price - area_price(row)
@@ -221,6 +449,15 @@ DERIVED = (
     area_sales_trend,
     area_demand_30d,
     area_absorption_30d,
+    area_sqft_spread_90d,
+    area_sqft_spread_365d,
+    area_days_to_sell_90d,
+    area_buyer_concentration_90d,
+    area_agents_per_lead_30d,
+    area_places_per_agent_30d,
+    area_seller_share_90d,
+    area_inquiries_30d,
+    area_view_trend,
     ask_vs_area,
     ask_per_sqft_vs_area,
     views_vs_area,

@@ -235,3 +235,15 @@ def market_home(tmp_path_factory: pytest.TempPathFactory, frames: Frames) -> Set
 def write(tmp_path: Path) -> Callable[[Frames], Settings]:
     """Writes changed frames into a home of the test's own."""
     return lambda frames: write_market(tmp_path, frames)
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Frames]:
+    """`make_market`, for tests that want another market."""
+    return make_market
+
+
+@pytest.fixture(scope="session")
+def put() -> Callable[..., Settings]:
+    """`write_market`, for homes that last longer than a test."""
+    return write_market

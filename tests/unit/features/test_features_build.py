@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import h3
-import ibis
 import numpy as np
 import pandas as pd
 import pytest
 
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR
 from aiqleads.errors import InvalidInput, NotReady
-from aiqleads.features import behavior, tables
+from aiqleads.features import tables
 from aiqleads.features.build import (
     build_frame,
     build_serving_frames,
@@ -133,69 +133,24 @@ def test_labels_are_the_furthest_step_of_fourteen_days(write: Write, frames: Fra
     assert label[shown["lead_id"]].tolist() == [expected for _, expected in LABELS]
 
 
-# --- nothing later ---------------------------------------------------------------------
-
-
-def _without_future(frames: Frames, as_of: int) -> Frames:
-    """What was known before `as_of`: everything else is taken out of every input."""
-    rankings = frames["events/rankings"].query("arrived_market_us < @as_of")
-    shown = frames["events/impressions"]
-    return {
-        "leads": frames["leads"].query("received_market_us < @as_of"),
-        "submissions": frames["submissions"].query("received_market_us < @as_of"),
-        "sales": frames["sales"].query("sold_market_us < @as_of"),
-        "agents": frames["agents"],
-        "events/rankings": rankings,
-        "events/impressions": shown[shown["request_id"].isin(rankings["request_id"])],
-        "events/interactions": frames["events/interactions"].query("arrived_market_us < @as_of"),
-    }
-
-
-def _leaking(write: Write, frames: Frames, built: pd.DataFrame, requests: list[str]) -> set[str]:
-    """Features that change when the future is taken away."""
-    leaking: set[str] = set()
-    for request in requests:
-        rows = built[built["request_id"] == request]
-        as_of = int(rows["at_market_us"].iloc[0])
-        again = build_frame(write(_without_future(frames, as_of)), "made", _spine(rows))
-        names = list(FEATURE_NAMES)
-        leaking.update(_differing(rows[names].reset_index(drop=True), again[names]))
-    return leaking
+def test_some_rankings_evenly_in_time_have_the_features_of_all(
+    market_home: Settings, built: pd.DataFrame, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(market_home.data / "core", home / "data" / "core")
+    some = pd.read_parquet(build_training_frame(Settings(home=home), "made", 7))
+    order = built["request_id"].drop_duplicates().tolist()
+    places = sorted(order.index(request) for request in some["request_id"].drop_duplicates())
+    assert len(places) == 7
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1
+    kept = built[built["request_id"].isin(some["request_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, kept)
 
 
 @pytest.fixture(scope="module")
 def sampled(built: pd.DataFrame) -> list[str]:
     requests = built["request_id"].drop_duplicates().to_numpy()
     return requests[[5, len(requests) // 2, len(requests) - 5]].tolist()
-
-
-def test_features_do_not_change_when_the_future_is_taken_away(
-    write: Write, frames: Frames, built: pd.DataFrame, sampled: list[str]
-) -> None:
-    assert _leaking(write, frames, built, sampled) == set()
-
-
-def test_a_planted_feature_that_reads_the_future_is_caught(
-    write: Write,
-    frames: Frames,
-    market_home: Settings,
-    built: pd.DataFrame,
-    sampled: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def lead_views_7d(line: Any) -> Any:
-        """Openings, later ones too: the frame has no end."""
-        view = list(line.windows).index("view")
-        opened = ((line.table.kind == view) & (line.table.edge == 0)).ifelse(1.0, 0.0)
-        return opened.sum().over(ibis.window(group_by="lead_id"))
-
-    others = [function for function in behavior.COUNTED if function.__name__ != "lead_views_7d"]
-    monkeypatch.setattr(behavior, "COUNTED", (lead_views_7d, *others))
-    rows = built[built["request_id"].isin(sampled[:2])]
-    planted = build_frame(market_home, "made", _spine(rows)).assign(
-        at_market_us=rows["at_market_us"].to_numpy()
-    )
-    assert {"lead_views_7d"} <= _leaking(write, frames, planted, sampled[:1])
 
 
 # --- serving ---------------------------------------------------------------------------
@@ -236,6 +191,24 @@ def test_pairs_without_a_history_are_left_out(market_home: Settings, frames: Fra
     assert (pairs[["own_shown", "own_views", "own_holds"]].sum(axis=1) > 0).all()
     early = build_serving_pairs(market_home, "made", as_of - 10_000 * US_PER_DAY, ids)
     assert early.empty
+
+
+def test_what_rivals_buy_makes_no_pair(write: Write, frames: Frames) -> None:
+    done = frames["events/interactions"]
+    lead_id = frames["leads"]["lead_id"].iloc[0]
+    rival = {"event_id": "X0001-buys", "request_id": "", "agent_id": "X0001", "kind": "purchase"}
+    rival |= {"lead_id": lead_id, "price_cents": 9_000, "reason": ""}
+    at = int(frames["leads"]["received_market_us"].iloc[0]) + 1
+    rival |= {"at_market_us": at, "arrived_market_us": at}
+    bought = pd.concat([done, pd.DataFrame([rival])], ignore_index=True)
+    settings = write({**frames, "events/interactions": bought})
+    leads, agents = build_serving_frames(settings, "made", at + 1, [lead_id])
+    places = frames["leads"]["max_buyers"].iloc[0]
+    assert leads["lead_places_left"].item() == places - 1
+    assert leads["hours_since_bought"].item() == pytest.approx(1 / 3.6e9)
+    assert leads["area_buyer_concentration_90d"].item() == 1.0
+    assert "X0001" not in set(agents["agent_id"])
+    assert "X0001" not in set(build_serving_pairs(settings, "made", at + 1, [lead_id])["agent_id"])
 
 
 # --- what the figures say --------------------------------------------------------------
@@ -354,6 +327,8 @@ FROM_SALES = [
     "area_price",
     "area_price_trend",
     "area_price_spread_365d",
+    "area_sqft_spread_90d",
+    "area_sqft_spread_365d",
     "area_sales_90d",
     "area_sales_trend",
     "ask_vs_area",

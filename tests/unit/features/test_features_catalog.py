@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from ibis.common.exceptions import IbisTypeError
 
 from aiqleads.errors import ContractBroken
 from aiqleads.features import agent, behavior, lead, location, market, tables
@@ -15,6 +18,7 @@ from aiqleads.features.catalog import (
     AGENT_FEATURES,
     AGENT_INGREDIENTS,
     CROSS_FEATURES,
+    FAMILIES,
     FEATURE_NAMES,
     FEATURES,
     LEAD_FEATURES,
@@ -24,14 +28,17 @@ from aiqleads.features.catalog import (
     data_dictionary,
 )
 from aiqleads.features.crosses import CROSSES
+from aiqleads.settings import Settings
 
 REPO = Path(__file__).resolve().parents[3]
 LAKE = (
     *lead.DERIVED,
+    *behavior.SHOWN_COUNTED,
     *behavior.COUNTED,
     *behavior.DERIVED,
     *location.COUNTED,
     *location.DERIVED,
+    *market.SALE_COUNTED,
     *market.AREA_COUNTED,
     *market.DERIVED,
     *agent.COUNTED,
@@ -59,7 +66,7 @@ def test_no_ingredient_is_called_like_a_feature() -> None:
     assert len(set(ingredients)) == len(ingredients)
     assert not set(ingredients) & set(FEATURE_NAMES)
     assert tuple(function.__name__ for function in agent.INGREDIENTS) == AGENT_INGREDIENTS
-    assert tuple(function.__name__ for function in behavior.PAIR_COUNTED) == PAIR_INGREDIENTS
+    assert tuple(behavior.PAIR_COUNTED) == PAIR_INGREDIENTS
 
 
 def test_what_differs_between_leads_has_a_reason_to_show() -> None:
@@ -103,6 +110,45 @@ def test_expressions_cannot_reach_a_sale_an_expiry_or_a_contact() -> None:
     assert "sale_id" not in tables.SALE_COLUMNS
     assert "reason" not in tables.INTERACTION_COLUMNS
     assert "propensity" not in tables.IMPRESSION_COLUMNS
+
+
+def test_no_table_holds_a_column_that_is_not_listed(
+    frames: dict[str, pd.DataFrame], tmp_path: Path, put: Callable[..., Settings]
+) -> None:
+    """Other columns of the files are not merely unused: an expression cannot name them."""
+    spoiled = {
+        name: frame.assign(surname="Doe", median_income=1.0) for name, frame in frames.items()
+    }
+    extra = {"leads": {"area", "near"}, "sales": {"area", "near"}}
+    listed = {
+        "leads": tables.LEAD_COLUMNS,
+        "sales": tables.SALE_COLUMNS,
+        "agents": tables.AGENT_COLUMNS,
+        "rankings": tables.RANKING_COLUMNS,
+        "impressions": tables.IMPRESSION_COLUMNS,
+        "interactions": tables.INTERACTION_COLUMNS,
+        "submissions": tables.SUBMISSION_COLUMNS,
+    }
+    with tables.open_tables(put(tmp_path, spoiled), "made") as opened:
+        for name, columns in listed.items():
+            table = getattr(opened, name)
+            assert set(table.columns) == set(columns) | extra.get(name, set()), name
+            for column in ("surname", "median_income", "lon"):
+                with pytest.raises((AttributeError, IbisTypeError)):
+                    table[column]
+                with pytest.raises(AttributeError):
+                    getattr(table, column)
+        held = {
+            c for name in opened.engine.list_tables() for c in opened.engine.table(name).columns
+        }
+    assert not held & {"surname", "median_income", "lon", "expires_market_us", "reason"}
+    assert "touched" in held
+
+
+def test_families_name_features_once() -> None:
+    named = [name for names in FAMILIES.values() for name in names]
+    assert len(set(named)) == len(named)
+    assert set(named) < set(FEATURE_NAMES)
 
 
 def test_the_data_dictionary_is_not_stale() -> None:
