@@ -126,7 +126,11 @@ STAGES: tuple[Stage, ...] = (
         "rankers against baselines on the held-out window; the gate",
         after=("train_ranker",),
         reads=(_FEATURES,),
-        writes=("mlruns/mlflow.db", "reports/comparisons/{market}.json"),
+        writes=(
+            "mlruns/mlflow.db",
+            "reports/comparisons/{market}.json",
+            "reports/comparisons/{market}.html",
+        ),
     ),
     Stage(
         "publish",

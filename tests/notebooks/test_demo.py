@@ -6,6 +6,7 @@ else is what `make demo` does.
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import nbformat
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SMALL = {
     "simulate": {"agents": 40},
-    "train_ranker": {"iterations": 60, "losses": "QueryRMSE,YetiRank"},
+    "train_ranker": {"iterations": 60, "losses": "Funnel,QueryRMSE", "sweep_trials": 2},
     "compare_rankers": {"resamples": 500},
     "check_drift": {"weeks": 8},
 }
@@ -71,6 +72,26 @@ def test_the_champion_beats_every_baseline_and_not_the_oracle(report: DemoReport
     champion = found["ndcg10"][found["champion"]]["mean"]
     assert champion < found["ndcg10"]["taste oracle"]["mean"] < 1.0001
     assert found["ndcg10"]["full oracle"]["mean"] == pytest.approx(1)
+
+
+def test_a_search_was_made_and_the_first_training_has_none_before_it(report: DemoReport) -> None:
+    found = report.results["train_ranker"]
+    assert found["sweep_trials"] == 2
+    # the best takes the place of its loss's ranker where it is better, and only there
+    assert found["sweep_best_ndcg10"] <= max(found["validate_ndcg10"].values())
+    assert set(found["validate_ndcg10"]) == {"Funnel", "QueryRMSE"}
+    assert set(found["moved"].values()) <= {"", None}
+
+
+def test_the_comparison_is_a_page_and_no_part_is_left_behind(
+    house: Settings, report: DemoReport
+) -> None:
+    found = report.results["compare_rankers"]
+    text = (house.home / found["page"]).read_text()
+    assert found["reason"] in html.unescape(text)
+    assert "Simulated." in text
+    assert found["slices_counted"] >= 8
+    assert found["slices_worse"] == []
 
 
 def test_the_agent_was_recommended_what_it_bought_and_the_books_balance(

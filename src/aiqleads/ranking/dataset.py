@@ -35,6 +35,8 @@ GAINS = np.array([0.0, 1.0, 3.0, 7.0])
 ORACLES = {"full oracle": "score_full", "taste oracle": "score_known"}
 
 _KEYS = ("request_id", "agent_id", "lead_id", "position", "at_market_us", "label", "price_cents")
+#: how a ranking was shown; no feature, since a score must not depend on it
+_SHELF = ("device", "surface")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Dataset:
 
     X: (n, F) float32, Fortran order, columns `features`. label: (n,) int8, 0 none, 1 view,
     2 hold, 3 purchase, as observed. lead_id, position, price_cents: (n,). sizes: (G,) rows
-    per request. request_id, agent_id, at_market_us: (G,). digest: of all of these.
+    per request. request_id, agent_id, at_market_us: (G,). shelf: (G,) device and surface on
+    which a request was shown, "desktop/list", or "" where the log does not tell. digest: of
+    all of these.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Dataset:
     request_id: NDArray[np.object_]
     agent_id: NDArray[np.object_]
     at_market_us: NDArray[np.int64]
+    shelf: NDArray[np.object_]
     digest: str
     source: str
 
@@ -103,6 +108,7 @@ class Dataset:
             request_id=self.request_id[kept],
             agent_id=self.agent_id[kept],
             at_market_us=self.at_market_us[kept],
+            shelf=self.shelf[kept],
         )
 
     def answered(self) -> Dataset:
@@ -176,15 +182,28 @@ def load_dataset(settings: Settings, market: Market, window: Window) -> Dataset:
     ).to_pandas()
     if frame.empty:
         raise NotReady(f"no request of market {market.name} lies in its {window} window")
+    frame = _with_shelf(frame, settings, market)
     return dataset_of(frame, window, source=str(path.relative_to(settings.home)))
+
+
+def _with_shelf(frame: pd.DataFrame, settings: Settings, market: Market) -> pd.DataFrame:
+    """The frame with the columns of `_SHELF` that the log of rankings has."""
+    path = settings.data / "core" / market.name / "events" / "rankings.parquet"
+    if not path.is_file():
+        return frame
+    told = [name for name in _SHELF if name in pq.read_schema(path).names]
+    shown = pq.read_table(path, columns=["request_id", *told]).to_pandas()
+    shown = shown.drop_duplicates("request_id").set_index("request_id")
+    return frame.assign(**{name: frame["request_id"].map(shown[name]) for name in told})
 
 
 def dataset_of(frame: pd.DataFrame, name: str, source: str = "") -> Dataset:
     """A dataset from rows of the feature frame's schema, sorted by time, request and position.
 
-    Every column beyond the keys is a feature, in the frame's order.
+    Every column beyond the keys is a feature, in the frame's order, but for `device` and
+    `surface`, which say how the request was shown and may be missing.
     """
-    features = tuple(column for column in frame.columns if column not in _KEYS)
+    features = tuple(column for column in frame.columns if column not in _KEYS + _SHELF)
     frame = frame.sort_values(["at_market_us", "request_id", "position"], kind="stable")
     request = frame["request_id"].to_numpy(dtype=object)
     first = np.flatnonzero(np.r_[True, request[1:] != request[:-1]])
@@ -208,7 +227,17 @@ def dataset_of(frame: pd.DataFrame, name: str, source: str = "") -> Dataset:
         request_id=request[first],
         agent_id=frame["agent_id"].to_numpy(dtype=object)[first],
         at_market_us=at[first],
+        shelf=_shelf(frame.iloc[first]),
     )
+
+
+def _shelf(requests: pd.DataFrame) -> NDArray[np.object_]:
+    """Device and surface of each request, (G,)."""
+    told = [requests[name].fillna("").astype(str) for name in _SHELF if name in requests]
+    shelf = (
+        [""] * len(requests) if not told else ["/".join(each) for each in zip(*told, strict=True)]
+    )
+    return np.array(shelf, dtype=np.object_)
 
 
 def load_truth(settings: Settings, market: Market, dataset: Dataset) -> Truth:
@@ -239,6 +268,21 @@ def load_truth(settings: Settings, market: Market, dataset: Dataset) -> Truth:
         revenue_usd=kept.to_numpy(dtype=np.float64) * dataset.price_cents / 100,
         oracles={name: rows[column].to_numpy(dtype=np.float64) for name, column in ORACLES.items()},
     )
+
+
+def without_bots(settings: Settings, market: Market, dataset: Dataset) -> Dataset:
+    """The requests of agents who are no bots, for measuring: a bot's have no relevance.
+
+    Only a simulated market knows who is one (`events/agents_truth.parquet`); elsewhere it is
+    the dataset itself. Nothing that trains may call this.
+    """
+    path = settings.data / "core" / market.name / "events" / "agents_truth.parquet"
+    if not path.is_file():
+        return dataset
+    known = pq.read_table(path, columns=["agent_id", "bot"]).to_pandas()
+    bots = set(known.loc[known["bot"], "agent_id"])
+    human = np.array([agent not in bots for agent in dataset.agent_id], dtype=np.bool_)
+    return dataset if human.all() else dataset.where(human)
 
 
 def observed_truth(dataset: Dataset) -> Truth:

@@ -67,6 +67,26 @@ def ndcg_at(
         return np.where(ideal > 0, reached / ideal, np.nan)
 
 
+def weighed_ndcg_at(
+    k: int, gain: ArrayLike, score: ArrayLike, sizes: Ints, tie: ArrayLike | None = None
+) -> Floats:
+    """DCG@k of each request over the mean ideal DCG@k, for gains weighed by attention.
+
+    A label divided by the chance that it could come about is right on average, and so is a sum
+    of such labels; its ratio to the same request's ideal is not, and still favours the order
+    that was shown (Joachims, Swaminathan and Schnabel, "Unbiased learning-to-rank with biased
+    feedback", WSDM 2017, weigh sums too). So all requests share one normaliser: a value may
+    exceed 1, their mean may not. gain: (n,), not negative. NaN for requests without any.
+    """
+    worth = np.asarray(gain, dtype=np.float64)
+    ideal = _dcg(k, worth, ranks(worth, sizes), sizes)
+    told = ideal > 0
+    if not told.any():
+        return np.full(len(ideal), np.nan)
+    reached = _dcg(k, worth, ranks(score, sizes, tie), sizes)
+    return np.where(told, reached / ideal[told].mean(), np.nan)
+
+
 def mrr(hit: ArrayLike, score: ArrayLike, sizes: Ints, tie: ArrayLike | None = None) -> Floats:
     """Reciprocal rank of each request's first hit; NaN for a request without one.
 

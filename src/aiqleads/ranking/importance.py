@@ -12,6 +12,8 @@ from aiqleads.ranking.scorer import Scorer
 
 #: rows that the mean contributions are taken over, evenly spaced
 ROWS = 5_000
+#: a share that moved by less than this did not move
+STEADY = 0.001
 
 
 def importances(
@@ -41,19 +43,32 @@ def importances(
     return ordered.reset_index(drop=True)
 
 
-def importance_shift(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def importance_shift(before: pd.DataFrame | None, after: pd.DataFrame) -> pd.DataFrame:
     """How shares moved between two importance tables, largest move first.
 
-    Columns: feature, before, after, change (after - before); a feature that only one of the
-    rankers reads has the share 0 in the other.
+    Columns: feature, group, before, after, change (after - before), moved: "rose", "fell" or
+    "steady", "new" or "gone" for a feature that only one of the rankers reads (its share in
+    the other is 0). Without a table before, `before` and `change` are NaN, `moved` is empty
+    and the most important feature comes first.
     """
-    shares = pd.concat(
-        {
-            "before": before.set_index("feature")["share"],
-            "after": after.set_index("feature")["share"],
-        },
-        axis=1,
-    ).fillna(0.0)
-    shares["change"] = shares["after"] - shares["before"]
-    order = shares["change"].abs().sort_values(ascending=False, kind="stable").index
-    return shares.loc[order].rename_axis("feature").reset_index()
+    if before is None:
+        return pd.DataFrame(
+            {
+                "feature": after["feature"],
+                "group": after["group"],
+                "before": np.nan,
+                "after": after["share"],
+                "change": np.nan,
+                "moved": "",
+            }
+        )
+    known = pd.concat([after, before]).drop_duplicates("feature").set_index("feature")
+    old, new = (table.set_index("feature")["share"] for table in (before, after))
+    shift = pd.DataFrame({"group": known["group"], "before": old, "after": new})
+    gone, fresh = shift["after"].isna(), shift["before"].isna()
+    shift = shift.fillna({"group": "", "before": 0.0, "after": 0.0})
+    shift["change"] = shift["after"] - shift["before"]
+    told = [gone, fresh, shift["change"] > STEADY, shift["change"] < -STEADY]
+    shift["moved"] = np.select(told, ["gone", "new", "rose", "fell"], "steady")
+    order = shift["change"].abs().sort_values(ascending=False, kind="stable").index
+    return shift.loc[order].rename_axis("feature").reset_index()

@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.exceptions import MlflowException
@@ -33,9 +33,11 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
 from aiqleads.errors import InvalidInput, NotReady
-from aiqleads.ranking.compare import Comparison, Verdict, judge
+from aiqleads.ranking.compare import Comparison, Verdict
 from aiqleads.ranking.dataset import Dataset
+from aiqleads.ranking.importance import importance_shift
 from aiqleads.ranking.scorer import Card, Scorer
+from aiqleads.ranking.slices import gate
 from aiqleads.ranking.train import Trained, best_of
 from aiqleads.settings import Settings
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "lead_ranker"
 MODEL = "lead_ranker"
 SCORER_ARTIFACT = "scorer"
+IMPORTANCES_ARTIFACT = "importances.csv"
 Alias = Literal["champion", "challenger", "previous"]
 
 
@@ -82,22 +85,28 @@ def log_training(
     figures: Mapping[str, Figure] | None = None,
     note: str = "",
     run_key: str = "",
+    sweep_run: str = "",
 ) -> Training:
     """Logs a training and gives the alias `challenger` to the ranker best on validate.
 
     windows: the datasets it read, logged with their digests. importances: loss -> table.
     figures: file name -> figure of the parent run; "<loss>/<name>" puts one on that child.
+    sweep_run: the sweep that found one of the rankers. How the challenger's importances moved
+    since the training before is logged with the parent (`importance_shift.csv`).
     """
     chosen = best_of(trained)
     shown = dict(figures or {})
+    shift = importance_shift(previous_importances(settings, market), importances[chosen.loss])
     with _tracking(settings) as experiment:
         tags = {"market": market, "note": note, "run_key": run_key}
+        tags |= {"sweep_run": sweep_run} if sweep_run else {}
         with mlflow.start_run(
             experiment_id=experiment,
             run_name=f"train {market}",
             tags=tags | {"kind": "training", "challenger": chosen.loss},
         ) as parent:
             _log_inputs(settings, windows)
+            mlflow.log_text(shift.to_csv(index=False), "importance_shift.csv")
             for name, figure in shown.items():
                 if "/" not in name:
                     mlflow.log_figure(figure, name)
@@ -125,25 +134,23 @@ def log_training(
 def latest_training(settings: Settings, market: str) -> Training:
     """The newest finished training of a market; NotReady when there is none."""
     with _tracking(settings) as experiment:
-        client = MlflowClient()
-        found = client.search_runs(
-            [experiment],
-            f"tags.kind = 'training' and tags.market = '{market}' "
-            "and attributes.status = 'FINISHED'",
-            order_by=["attributes.start_time DESC"],
-            max_results=1,
-        )
+        found = _trainings(experiment, market, most=1)
         if not found:
             raise NotReady(f"nothing was trained on market {market} yet: aiqleads run train_ranker")
-        parent = found[0]
-        children = client.search_runs(
-            [experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
-        )
-        models = {
-            run.data.tags["loss"]: _registered(_version_of(client, run.info.run_id))
-            for run in sorted(children, key=lambda run: run.info.start_time)
-        }
-        return Training(parent.info.run_id, parent.data.tags["challenger"], models)
+        return _training(experiment, found[0])
+
+
+def previous_importances(settings: Settings, market: str, skip: int = 0) -> pd.DataFrame | None:
+    """Importances of the newest training's challenger, or of one `skip` trainings before.
+
+    None where there are not so many trainings.
+    """
+    with _tracking(settings) as experiment:
+        found = _trainings(experiment, market, most=skip + 1)
+        if len(found) <= skip:
+            return None
+        training = _training(experiment, found[skip])
+        return _importances(training.models[training.challenger])
 
 
 def log_comparison(
@@ -224,7 +231,7 @@ def promote(settings: Settings, run_id: str, comparison: Comparison) -> Verdict:
                 f"the comparison knows the champion {comparison.champion_version or '(none)'}, "
                 f"in force is {in_force or '(none)'}: compare again"
             )
-        verdict = judge(comparison)
+        verdict = gate(comparison)
         client.set_model_version_tag(MODEL, version.version, "verdict", verdict.outcome)
         client.set_model_version_tag(MODEL, version.version, "reason", verdict.reason)
         if verdict.promoted:
@@ -252,7 +259,95 @@ def rollback(settings: Settings) -> Registered:
 def importances_of(settings: Settings, registered: Registered) -> Path:
     """The CSV of feature importances that was logged with a model."""
     with _tracking(settings):
-        return _artifact(registered.run_id, "importances.csv")
+        return _artifact(registered.run_id, IMPORTANCES_ARTIFACT)
+
+
+def open_sweep(
+    settings: Settings,
+    market: str,
+    key: str,
+    windows: Sequence[Dataset],
+    note: str = "",
+    run_key: str = "",
+) -> str:
+    """The parent run of a sweep, made on the first call for its key, running again; its id."""
+    with _tracking(settings) as experiment:
+        client = MlflowClient()
+        known = client.search_runs(
+            [experiment], f"tags.kind = 'sweep' and tags.sweep = '{key}'", max_results=1
+        )
+        if known:
+            run_id = str(known[0].info.run_id)
+        else:
+            tags = {"kind": "sweep", "sweep": key, "market": market}
+            with mlflow.start_run(
+                experiment_id=experiment, run_name=f"sweep {market}", tags=tags
+            ) as run:
+                _log_inputs(settings, windows)
+                run_id = str(run.info.run_id)
+        client.update_run(run_id, status="RUNNING")
+        client.log_batch(run_id, tags=[RunTag("note", note), RunTag("run_key", run_key)])
+        return run_id
+
+
+def begin_trial(
+    settings: Settings, sweep_run: str, number: int, drawn: Mapping[str, object]
+) -> str:
+    """A run nested in a sweep's, running, with the trial's parameters; returns its id."""
+    with _tracking(settings) as experiment:
+        client = MlflowClient()
+        market = client.get_run(sweep_run).data.tags["market"]
+        tags = {
+            "mlflow.parentRunId": sweep_run,
+            "kind": "trial",
+            "trial": str(number),
+            "market": market,
+        }
+        run = client.create_run(experiment, tags=tags, run_name=f"trial {number}")
+        client.log_batch(
+            run.info.run_id, params=[Param(name, str(value)) for name, value in drawn.items()]
+        )
+        return str(run.info.run_id)
+
+
+def end_trial(settings: Settings, run_id: str, trained: Trained) -> None:
+    """Curve and figures of a trial, which is finished with them; its ranker is not kept."""
+    with _tracking(settings):
+        client = MlflowClient()
+        client.log_batch(run_id, metrics=_metrics(trained))
+        client.set_terminated(run_id, "FINISHED")
+
+
+def fail_trial(settings: Settings, run_id: str) -> None:
+    """Marks a trial's run as failed."""
+    with _tracking(settings):
+        MlflowClient().set_terminated(run_id, "FAILED")
+
+
+def fail_running_trials(settings: Settings, sweep_run: str) -> None:
+    """Marks the runs of a sweep as failed that are still running, of processes that are not."""
+    with _tracking(settings) as experiment:
+        client = MlflowClient()
+        nested = f"tags.mlflow.parentRunId = '{sweep_run}' and attributes.status = 'RUNNING'"
+        for run in client.search_runs([experiment], nested):
+            client.set_terminated(run.info.run_id, "FAILED")
+
+
+def close_sweep(
+    settings: Settings, run_id: str, best: float, params: Mapping[str, object], trials: int
+) -> None:
+    """A sweep's outcome: how many trials, the best figure, and the parameters that gave it."""
+    with _tracking(settings):
+        client = MlflowClient()
+        now = int(time.time() * 1000)
+        figures = {"best_validate_ndcg10": best, "trials": trials}
+        client.log_batch(
+            run_id,
+            metrics=[Metric(name, float(value), now, trials) for name, value in figures.items()],
+            # tags, since a sweep that goes on may find better ones and a Param is for ever
+            tags=[RunTag(f"best.{name}", str(value)) for name, value in params.items()],
+        )
+        client.set_terminated(run_id, "FINISHED")
 
 
 class _Window(MetaDataset):
@@ -283,20 +378,9 @@ def _log_ranker(
     ) as run:
         run_id = run.info.run_id
         _log_inputs(settings, windows)
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric("validate_ndcg10_by_tree", float(value), now, tree)
-            for tree, value in enumerate(trained.curve, start=1)
-        ]
-        figures_now = {
-            "validate_ndcg10": trained.validate_mean,
-            "trees": trained.scorer.card.best_iteration + 1,
-            "seconds": trained.seconds,
-        }
-        metrics += [Metric(name, float(value), now, 0) for name, value in figures_now.items()]
         client.log_batch(
             run_id,
-            metrics=metrics,
+            metrics=_metrics(trained),
             params=[Param(name, str(value)) for name, value in trained.params.items()],
             tags=[RunTag("scorer_version", trained.scorer.version)],
         )
@@ -304,7 +388,7 @@ def _log_ranker(
             mlflow.log_figure(figure, name)
         with tempfile.TemporaryDirectory() as folder:
             trained.scorer.save(Path(folder) / SCORER_ARTIFACT)
-            importances.to_csv(Path(folder) / "importances.csv", index=False)
+            importances.to_csv(Path(folder) / IMPORTANCES_ARTIFACT, index=False)
             mlflow.log_artifacts(folder)
         info = mlflow.catboost.log_model(
             trained.scorer.model,
@@ -320,6 +404,50 @@ def _log_ranker(
             tags={"loss": trained.loss, "scorer_version": trained.scorer.version},
         )
         return _registered(made)
+
+
+def _metrics(trained: Trained) -> list[Metric]:
+    """NDCG@10 after each tree, and the figures of the whole."""
+    now = int(time.time() * 1000)
+    figures = {
+        "validate_ndcg10": trained.validate_mean,
+        "trees": trained.scorer.card.best_iteration + 1,
+        "seconds": trained.seconds,
+    }
+    curve = [
+        Metric("validate_ndcg10_by_tree", float(value), now, tree)
+        for tree, value in enumerate(trained.curve, start=1)
+    ]
+    return curve + [Metric(name, float(value), now, 0) for name, value in figures.items()]
+
+
+def _trainings(experiment: str, market: str, most: int) -> list[Run]:
+    """Finished trainings of a market, newest first."""
+    return list(
+        MlflowClient().search_runs(
+            [experiment],
+            f"tags.kind = 'training' and tags.market = '{market}' "
+            "and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+            max_results=most,
+        )
+    )
+
+
+def _training(experiment: str, parent: Run) -> Training:
+    client = MlflowClient()
+    children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    models = {
+        run.data.tags["loss"]: _registered(_version_of(client, run.info.run_id))
+        for run in sorted(children, key=lambda run: run.info.start_time)
+    }
+    return Training(parent.info.run_id, parent.data.tags["challenger"], models)
+
+
+def _importances(registered: Registered) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(_artifact(registered.run_id, IMPORTANCES_ARTIFACT))
 
 
 def _signature(width: int) -> ModelSignature:

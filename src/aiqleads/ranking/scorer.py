@@ -138,7 +138,8 @@ class Scorer:
         These are CatBoost's approximate SHAP values (a feature is credited with the change of
         the tree's mean along the row's path; Saabas 2014), not the exact ones (Lundberg et
         al. 2018): 20 rows of a ranker of 109 trees, depth 6, take 1.9 ms against 38 ms; 77 % of
-        their three largest are among the exact three, and a row's values correlate by 0.92.
+        their three largest are among the exact three, and a row's values correlate by 0.92. For
+        a funnel of 721 trees, depth 5, they take 8 ms.
         Raises InvalidInput as `score`.
         """
         return self._explain(X)[:, :-1]
@@ -169,11 +170,14 @@ class Scorer:
 def _bytes_of(model: CatBoost) -> bytes:
     """The model as a file's bytes, equal for equal models.
 
-    CatBoost writes a random id and the time of training into a model; both are blanked, so
-    that training again gives the same file and the same version.
+    CatBoost writes a random id and the time of training into a model (for a sum of models,
+    those of each with its number before them); they are blanked, so that training again gives
+    the same file and the same version.
     """
-    for name in ("model_guid", "train_finish_time"):
-        model.get_metadata()[name] = ""
+    metadata = model.get_metadata()
+    for name in ("model_guid", "train_finish_time", *list(metadata.keys())):
+        if name.rpartition(":")[2] in {"model_guid", "train_finish_time"}:
+            metadata[name] = ""
     return bytes(model._serialize_model())
 
 
