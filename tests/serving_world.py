@@ -133,7 +133,9 @@ def publish(
         "territories": territories,
         "pair_agent_id": np.array(["A0001", "A0001", "A0002"], dtype=np.bytes_),
         "pair_lead_id": np.asarray(facts["lead_id"])[[5, 2, 2]],
-        "pair_ingredients": np.array([[1, 1, 0, 0], [2, 0.7, 1, 0], [9, 3, 2, 1]], dtype=float),
+        "pair_ingredients": np.array(
+            [[1, 1, 0, 0, 0, 1, 0], [2, 0.7, 1, 0, 0, 0.5, 0.3], [9, 3, 2, 1, 1, 2, 1.5]]
+        ),
     }
     return write(settings, manifest, columns)
 

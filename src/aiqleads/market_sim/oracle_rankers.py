@@ -18,8 +18,8 @@ ranked under the prices in force, round after round until they settle:
 - a slot's price is what the requests to come would lose by its sale. The expected purchases
   before a request make the number of slots sold by then a Poisson number; the request loses
   something only if just the last slot would have been left, and then the worth of the lead
-  in its place less what moves up into it. A lead has one to three slots, so luck decides,
-  and prices of the fluid linear program, which knows none, gain a third less;
+  in its place less what moves up into it. A lead has one to three slots, so luck decides
+  which of them sell, and the fluid linear program, whose duals know no luck, prices worse;
 - a budget's price is the dual of the month's budget, by subgradient steps (as in Balseiro,
   Lu and Mirrokni, "The best of many worlds: dual mirror descent for online allocation
   problems", Operations Research 71, 2023).

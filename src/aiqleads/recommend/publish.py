@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 import structlog
+from numpy.typing import ArrayLike, NDArray
 
-from aiqleads.domain import Intent, Tier
+from aiqleads.domain import US_PER_DAY, US_PER_HOUR, Intent, Tier
 from aiqleads.errors import NotReady
 from aiqleads.features.build import build_serving_frames, build_serving_pairs
 from aiqleads.features.catalog import (
@@ -22,17 +27,81 @@ from aiqleads.features.catalog import (
 from aiqleads.geo.grid import parent
 from aiqleads.geo.privacy import coarsen
 from aiqleads.ingest.market import Market, load_market
+from aiqleads.recommend.allocation import SHARE, TRUST, Chances, Demand, solve
+from aiqleads.recommend.candidates import Filters, near, offered
 from aiqleads.recommend.cards import shown_price
-from aiqleads.recommend.snapshot import CELL_RESOLUTION, Array, Manifest, prune, write
+from aiqleads.recommend.diversity import twins
+from aiqleads.recommend.recommend import POOL, Scores, feature_matrix
+from aiqleads.recommend.snapshot import (
+    CELL_RESOLUTION,
+    Array,
+    Manifest,
+    Priced,
+    Snapshot,
+    prune,
+    write,
+)
 from aiqleads.settings import Settings
 from aiqleads.store.database import open_room, reader
 from aiqleads.store.sources import withheld_leads
 
 log = structlog.get_logger(__name__)
 
+#: how far back requests are counted, days
+RATE_DAYS = 28
+_RATE_PRIOR_DAYS = 7.0
 
-def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
+
+class Quote(Protocol):
+    """The price list: what `commerce.pricing.quote_many` promises."""
+
+    def __call__(
+        self,
+        *,
+        intent: NDArray[np.str_],
+        ask_price_cents: ArrayLike,
+        quality: ArrayLike,
+        age_hours: ArrayLike,
+        max_buyers: ArrayLike,
+        tier: str,
+    ) -> NDArray[np.int64]:
+        """Lead fees in cents, shape (n,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Offering:
+    """What prices of places are found with: whose scores, what they mean, what leads cost.
+
+    keenness: what an agent buys over what the chances foretell, by agent_id; 1 where an agent
+    is not named. shown: leads on a page. rings: around a territory, that pages are made from;
+    None looks as far as `recommend` does. horizon_days: demand beyond is left to leads that
+    have not come yet. share: see `allocation.worth`. trust: how much of the prices is stored.
+    """
+
+    scorer: Scores
+    chances: Chances
+    quote: Quote
+    shown: int = 30
+    rings: int | None = None
+    horizon_days: float = 7.0
+    share: float = SHARE
+    trust: float = TRUST
+    keenness: Mapping[str, float] = field(default_factory=dict)
+
+
+def publish(
+    settings: Settings,
+    market_name: str,
+    as_of_market_us: int,
+    offering: Offering | None = None,
+    entering_until_us: int | None = None,
+) -> str:
     """Publishes the leads on offer at `as_of` (market clock, us) and returns the version.
+
+    offering: with it the snapshot carries prices of places for its model (`allocation`).
+    entering_until_us: leads that come in before this moment are in it too, for replays in which
+    they enter as they come; their rows know their own facts and the market as of `as_of`.
 
     A lead is on offer from its arrival until it expires, unless its source is paused or its
     batch was taken back. The same frames and moment give the same version. Raises NotReady
@@ -45,20 +114,26 @@ def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
         if not (core / f"{name}.parquet").is_file():
             raise NotReady(f"{core / name}.parquet is missing: ingest and simulate first")
     leads = pd.read_parquet(core / "leads.parquet")
-    alive = (leads.received_market_us < as_of_market_us) & (
-        leads.expires_market_us > as_of_market_us
-    )
+    until_us = max(entering_until_us or 0, as_of_market_us)
+    alive = (leads.received_market_us < until_us) & (leads.expires_market_us > as_of_market_us)
     if not alive.any():
         raise NotReady(f"no lead of the market '{market.name}' is on offer at {as_of_market_us}")
     # Where all that there is is withheld, a snapshot of nothing takes the old one's place.
-    offered = alive & ~leads.lead_id.isin(_withheld(settings))
-    leads = leads[offered].sort_values("lead_id", ignore_index=True)
+    on_offer = alive & ~leads.lead_id.isin(_withheld(settings))
+    leads = leads[on_offer].sort_values("lead_id", ignore_index=True)
     agents = pd.read_parquet(core / "agents.parquet").sort_values("agent_id", ignore_index=True)
     lead_ids = leads.lead_id.tolist()
     lead_frame, agent_frame = build_serving_frames(settings, market.name, as_of_market_us, lead_ids)
     pairs = build_serving_pairs(settings, market.name, as_of_market_us, lead_ids)
     manifest = manifest_of(market, as_of_market_us, leads, agents)
-    version = write(settings, manifest, columns_of(leads, agents, lead_frame, agent_frame, pairs))
+    columns = columns_of(leads, agents, lead_frame, agent_frame, pairs)
+    pricing = None
+    if offering is not None:
+        rates = request_rates(settings, market, as_of_market_us, agents)
+        pricing = partial(
+            price_places, offering=offering, rates=rates, agents=agents, until_us=until_us
+        )
+    version = write(settings, manifest, columns, pricing)
     gone = prune(settings)
     log.info(
         "snapshot_published",
@@ -69,6 +144,121 @@ def publish(settings: Settings, market_name: str, as_of_market_us: int) -> str:
         seconds=round(time.perf_counter() - started, 2),
     )
     return version
+
+
+def request_rates(
+    settings: Settings, market: Market, as_of_market_us: int, agents: pd.DataFrame
+) -> NDArray[np.float64]:
+    """Requests a day to expect of each agent, (m,) in the order of `agents`.
+
+    Those of the last `RATE_DAYS` that are known, leaning to the mean of the agent's tier, which
+    counts like a week: of an agent without a history it is all there is.
+    """
+    counts = pd.Series(0.0, index=agents.agent_id)
+    days = 0.0
+    path = settings.data / "core" / market.name / "events" / "rankings.parquet"
+    if path.is_file():
+        since = as_of_market_us - RATE_DAYS * US_PER_DAY
+        asked = pd.read_parquet(
+            path, columns=["request_id", "agent_id", "at_market_us", "arrived_market_us"]
+        ).drop_duplicates("request_id")
+        known = (asked.at_market_us >= since) & (asked.arrived_market_us < as_of_market_us)
+        asked = asked[known]
+        if len(asked):
+            days = (as_of_market_us - max(since, int(asked.at_market_us.min()))) / US_PER_DAY
+        seen = asked.agent_id.value_counts()
+        counts = counts.add(seen, fill_value=0.0).loc[agents.agent_id]
+    usual = counts.groupby(agents.tier.to_numpy()).transform("mean") / max(days, 1.0)
+    rates = (counts + _RATE_PRIOR_DAYS * usual) / (days + _RATE_PRIOR_DAYS)
+    return rates.to_numpy(np.float64)
+
+
+def price_places(
+    snapshot: Snapshot,
+    offering: Offering,
+    rates: NDArray[np.float64],
+    agents: pd.DataFrame,
+    until_us: int,
+) -> tuple[Priced, dict[str, Array]]:
+    """Prices of places and budgets for a snapshot, see `allocation`.
+
+    rates: requests a day, (m,) in the order of `agents`, rows as stored. until_us: leads that
+    are open by then count.
+    """
+    manifest, columns = snapshot.manifest, snapshot.columns
+    rank = pd.Series(np.arange(len(agents)), index=agents.agent_id)
+    order = rank.loc[[bytes(name).decode() for name in columns["agent_id"]]].to_numpy()
+    agents, rates = agents.iloc[order], rates[order]
+    pairs = [_offered_to(snapshot, offering, row, until_us) for row in range(len(agents))]
+    lead = np.concatenate([np.empty(0, np.int64), *(rows for rows, _, _ in pairs)])
+    agent = np.repeat(np.arange(len(pairs)), [len(rows) for rows, _, _ in pairs])
+    fee = np.concatenate([np.empty(0), *(fees for _, _, fees in pairs)])
+    width = len(offering.scorer.features)
+    X = np.concatenate([np.empty((0, width), np.float32), *(X for _, X, _ in pairs)])
+    keen = agents.agent_id.map(dict(offering.keenness)).fillna(1.0).to_numpy(np.float64)
+    chance = np.minimum(offering.chances.of(offering.scorer.score(X)) * keen[agent], 1.0)
+    left_us = columns["expires_market_us"][lead] - manifest.as_of_market_us
+    days = np.minimum(left_us / US_PER_DAY, offering.horizon_days)
+    places = manifest.lead_features.index("lead_places_left")
+    usual = float(fee.mean()) if len(fee) else 1.0
+    prices = solve(
+        Demand(
+            page=agent,
+            agent=agent,
+            lead=lead,
+            chance=chance,
+            fee_cents=fee,
+            requests=rates[agent] * days,
+            places=columns["lead_features"][:, places].astype(np.float64),
+            budget_cents=_budgets(snapshot, agents, offering.horizon_days),
+        ),
+        offering.chances.attention,
+        offering.shown,
+        usual_fee_cents=usual,
+        share=offering.share,
+    )
+    priced = Priced(offering.scorer.version, offering.chances, usual, offering.share)
+    return priced, {
+        "slot_price_cents": offering.trust * prices.slot_cents,
+        "budget_price": offering.trust * prices.budget,
+    }
+
+
+def _offered_to(
+    snapshot: Snapshot, offering: Offering, row: int, until_us: int
+) -> tuple[Array, Array, Array]:
+    """An agent's candidates, the model's input for them, and their fees in cents."""
+    manifest, columns = snapshot.manifest, snapshot.columns
+    agent = snapshot.agent(bytes(columns["agent_id"][row]).decode())
+    if offering.rings is None:
+        rows = near(snapshot, agent, offering.shown * POOL, Filters(), until_us).rows
+    else:
+        rings = [snapshot.rows_in(snapshot.ring(agent, n)) for n in range(offering.rings + 1)]
+        rows = offered(snapshot, np.concatenate(rings), Filters(), agent.tier, until_us)
+    X = feature_matrix(snapshot, agent, rows, offering.scorer.features)
+    age_us = manifest.as_of_market_us - columns["received_market_us"][rows]
+    fees = offering.quote(
+        intent=np.asarray(manifest.intents)[columns["intent"][rows]],
+        ask_price_cents=columns["ask_price_cents"][rows],
+        quality=columns["quality"][rows],
+        age_hours=np.maximum(age_us, 0) / US_PER_HOUR,
+        max_buyers=columns["max_buyers"][rows],
+        tier=str(agent.tier),
+    )
+    return rows, X, fees.astype(np.float64)
+
+
+def _budgets(snapshot: Snapshot, agents: pd.DataFrame, horizon_days: float) -> NDArray[np.float64]:
+    """What agents may spend within the horizon, cents: of this month's rest, and of the next."""
+    manifest = snapshot.manifest
+    column = manifest.agent_features.index("agent_budget_left")
+    left = 100.0 * snapshot.columns["agent_features"][:, column].astype(np.float64)
+    now = pd.Timestamp(manifest.as_of_market_us, unit="us", tz="UTC").tz_convert(manifest.timezone)
+    month_days = ((now + pd.offsets.MonthBegin()).normalize() - now).total_seconds() / 86_400
+    this = min(1.0, horizon_days / max(month_days, 1 / 24))
+    coming = max(horizon_days - month_days, 0.0) / 30.0
+    monthly = agents.monthly_budget_cents.to_numpy(np.float64)
+    return np.asarray(np.nan_to_num(left) * this + monthly * coming)
 
 
 def _withheld(settings: Settings) -> set[str]:
@@ -157,10 +347,28 @@ def _lead_columns(leads: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Array]:
         "shown_price_cents": shown_price(price),
         "received_market_us": leads.received_market_us.to_numpy(np.int64),
         "expires_market_us": leads.expires_market_us.to_numpy(np.int64),
-        "lead_features": frame[list(LEAD_FEATURES)].to_numpy(np.float32),
+        # A lead that is yet to come will have no age when it does.
+        "lead_features": frame[list(LEAD_FEATURES)]
+        .assign(hours_since_received=frame.hours_since_received.clip(lower=0.0))
+        .to_numpy(np.float32),
         "lead_ingredients": frame[list(LEAD_INGREDIENTS)].to_numpy(float),
+        "twin": twins(
+            leads.utm_x_m.to_numpy(float),
+            leads.utm_y_m.to_numpy(float),
+            price,
+            leads.living_area_sqft.to_numpy(float),
+            _has_a_home(leads),
+        ),
         **{name: leads[name].to_numpy(float) for name in plain},
     }
+
+
+def _has_a_home(leads: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whose person sells a home whose very place is known, not the middle of an area."""
+    sells = (leads.intent == Intent.SELL).to_numpy()
+    if "place_precision" in leads:
+        sells &= (leads.place_precision == "point").to_numpy()
+    return np.asarray(sells)
 
 
 def _agent_columns(agents: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Array]:

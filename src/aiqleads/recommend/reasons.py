@@ -28,6 +28,10 @@ class Reason:
     contribution: float
 
 
+#: why a lead stands higher than its score alone would put it; it adds nothing to a score
+FEW_ARE_OFFERED = Reason("allocation", "up", "few agents are offered this lead", 0.0)
+
+
 def reasons(names: tuple[str, ...], contributions: NDArray[np.float64]) -> list[tuple[Reason, ...]]:
     """Three reasons for each row: what spoke most for it, then what spoke most against it.
 

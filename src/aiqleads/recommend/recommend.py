@@ -1,9 +1,14 @@
-"""An agent's ranking: candidates, scores, the best k that can still be bought, and why."""
+"""An agent's ranking: candidates, scores, the best k that can still be bought, and why.
+
+Where a snapshot carries prices of places (see `allocation`) and the caller quotes fees, leads
+are ordered by what a look at them is worth to the market, not by score alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,25 +16,56 @@ from numpy.typing import NDArray
 from aiqleads.errors import NotReady
 from aiqleads.features.crosses import cross_matrix
 from aiqleads.ranking.scorer import Scorer
+from aiqleads.recommend import allocation
 from aiqleads.recommend.candidates import Filters, Rows, near
-from aiqleads.recommend.reasons import Reason, reasons
+from aiqleads.recommend.diversity import set_aside
+from aiqleads.recommend.explore import Exploration, draw
+from aiqleads.recommend.reasons import FEW_ARE_OFFERED, Reason, reasons
 from aiqleads.recommend.snapshot import AgentRow, Snapshot
+
+F64 = NDArray[np.float64]
 
 #: of these leads, the ones that this agent cannot buy now
 Availability = Callable[[Sequence[str]], set[str]]
+#: fees that this agent would pay for leads (places in the snapshot), cents
+Fees = Callable[[Rows], NDArray[np.int64]]
 #: candidates wanted for each item shown, so that the model has something to choose from
 POOL = 20
 
 
+class Scores(Protocol):
+    """What ranking needs of a model."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Columns of X, in order."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Name of the model."""
+        ...
+
+    def score(self, X: NDArray[np.floating[Any]]) -> F64:
+        """Scores of the rows, (n,), higher is better."""
+        ...
+
+
 @dataclass(frozen=True)
 class Item:
-    """One lead of a ranking; `row` is its place in the snapshot, `position` counts from 1."""
+    """One lead of a ranking; `row` is its place in the snapshot, `position` counts from 1.
+
+    propensity: chance of the lead at this place given those above; 1.0 where nothing was
+    drawn. placed: why it stands higher than its score alone would put it, if it does.
+    """
 
     lead_id: str
     row: int
     position: int
     score: float
     reasons: tuple[Reason, ...]
+    propensity: float = 1.0
+    placed: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +122,21 @@ def feature_matrix(
     return np.asfortranarray(out[:, [manifest.features.index(name) for name in features]])
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A page before it is explained; arrays of shape (m,), best first.
+
+    at: positions into the candidates. scores: the model's, of all candidates (n,). moved: where
+    the prices of others' places moved a lead up. withheld: ids that are not available.
+    """
+
+    at: NDArray[np.int64]
+    propensity: F64
+    scores: F64
+    moved: NDArray[np.bool_]
+    withheld: tuple[str, ...]
+
+
 def recommend(
     snapshot: Snapshot,
     scorer: Scorer,
@@ -94,44 +145,178 @@ def recommend(
     k: int,
     filters: Filters,
     now_market_us: int,
+    *,
+    fees: Fees | None = None,
+    exploration: Exploration | None = None,
 ) -> Recommendation:
     """The k best leads that this agent can buy now, best first; fewer when there are fewer.
 
     Availability is asked last and never cached; a lead that is gone makes room for the next
-    best. Equal scores are ordered by lead_id. UnknownName for an agent that the snapshot
-    does not know.
+    best. Equal scores are ordered by lead_id. fees: with it, and a snapshot that carries prices
+    for this model, places are allocated (`allocation.worth`). exploration: with it the page is
+    drawn. UnknownName for an agent that the snapshot does not know.
     """
     agent = snapshot.agent(agent_id)
     found = near(snapshot, agent, k * POOL, filters, now_market_us)
     X = feature_matrix(snapshot, agent, found.rows, scorer.features)
-    scores = scorer.score(X)
-    order = np.lexsort((snapshot.lead_rank[found.rows], -scores))
-    chosen, withheld = _available(snapshot, availability, found.rows, order, k)
-    why = reasons(scorer.features, scorer.contributions(X[chosen]))
+    page = rank_scored(
+        snapshot,
+        scorer.version,
+        availability,
+        agent,
+        found.rows,
+        scorer.score(X),
+        k,
+        fees=fees,
+        exploration=exploration,
+    )
+    why = reasons(scorer.features, scorer.contributions(X[page.at]))
     items = tuple(
-        Item(snapshot.lead_id(row), row, position, float(scores[at]), because)
+        Item(
+            snapshot.lead_id(row),
+            row,
+            position,
+            float(page.scores[at]),
+            because,
+            float(page.propensity[position - 1]),
+            FEW_ARE_OFFERED if page.moved[position - 1] else None,
+        )
         for position, (at, row, because) in enumerate(
-            zip(chosen, found.rows[chosen].tolist(), why, strict=True), start=1
+            zip(page.at.tolist(), found.rows[page.at].tolist(), why, strict=True), start=1
         )
     )
-    return Recommendation(agent, items, len(found.rows), found.rings, withheld)
+    return Recommendation(agent, items, len(found.rows), found.rings, page.withheld)
+
+
+def rank_candidates(
+    snapshot: Snapshot,
+    scorer: Scores,
+    availability: Availability,
+    agent: AgentRow,
+    rows: Rows,
+    k: int,
+    *,
+    fees: Fees | None = None,
+    exploration: Exploration | None = None,
+    apart: bool = True,
+) -> Ranked:
+    """The k best of these leads for an agent, as `recommend` orders them, without reasons.
+
+    apart: whether near duplicates are kept apart.
+    """
+    scores = scorer.score(feature_matrix(snapshot, agent, rows, scorer.features))
+    return rank_scored(
+        snapshot,
+        scorer.version,
+        availability,
+        agent,
+        rows,
+        scores,
+        k,
+        fees=fees,
+        exploration=exploration,
+        apart=apart,
+    )
+
+
+def rank_scored(
+    snapshot: Snapshot,
+    model_version: str,
+    availability: Availability,
+    agent: AgentRow,
+    rows: Rows,
+    scores: F64,
+    k: int,
+    *,
+    fees: Fees | None = None,
+    exploration: Exploration | None = None,
+    apart: bool = True,
+) -> Ranked:
+    """The same for scores, (len(rows),), that a model has already given."""
+    values, unpriced = _values(snapshot, model_version, agent, rows, scores, fees)
+    tie = np.asarray(snapshot.lead_rank[rows])
+    grouped = apart and "twin" in snapshot.columns
+    twin = np.asarray(snapshot.columns["twin"][rows]) if grouped else None
+    order = np.lexsort((tie, -values)).astype(np.int64)
+    # A draw is over all that is available; else only as many are asked about as are needed.
+    batch = 2 * k if exploration is None else max(len(order), 1)
+    open_, withheld = _available(snapshot, availability, rows, order, k, twin, batch)
+    noise = None if exploration is None else exploration.noise(rows[open_])
+    drawn = draw(
+        values[open_],
+        noise,
+        1.0 if exploration is None else exploration.temperature,
+        k,
+        twin=None if twin is None else twin[open_],
+        tie=tie[open_],
+    )
+    at = open_[drawn.order]
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    last = int(place[at].max()) if len(at) == k else len(order)
+    return Ranked(
+        at,
+        drawn.propensity,
+        scores,
+        _moved(at, values, unpriced),
+        tuple(snapshot.lead_id(int(rows[one])) for one in withheld if place[one] < last),
+    )
+
+
+def _values(
+    snapshot: Snapshot,
+    model_version: str,
+    agent: AgentRow,
+    rows: Rows,
+    scores: F64,
+    fees: Fees | None,
+) -> tuple[F64, F64]:
+    """What leads are ordered by, and what it would be were no place wanted by others."""
+    priced = snapshot.manifest.allocation
+    if fees is None or priced is None or priced.model_version != model_version:
+        return scores, scores
+    chance = priced.chances.of(scores)
+    fee = fees(rows)
+    budget = float(snapshot.columns["budget_price"][agent.row])
+    slot = np.asarray(snapshot.columns["slot_price_cents"][rows])
+    usual, share = priced.usual_fee_cents, priced.share
+    own, free = (
+        allocation.as_score(allocation.worth(chance, fee, price, budget, usual, share))
+        for price in (slot, np.zeros(len(rows)))
+    )
+    return own, free
+
+
+def _moved(at: NDArray[np.int64], values: F64, unpriced: F64) -> NDArray[np.bool_]:
+    """Which of the shown leads passed another one only because its places are wanted more."""
+    if values is unpriced:
+        return np.zeros(len(at), dtype=np.bool_)
+    before = np.argsort(np.argsort(-unpriced, kind="stable"), kind="stable")
+    after = np.argsort(np.argsort(-values, kind="stable"), kind="stable")
+    return np.asarray(after[at] < before[at])
 
 
 def _available(
-    snapshot: Snapshot, availability: Availability, rows: Rows, order: NDArray[np.intp], k: int
-) -> tuple[list[int], tuple[str, ...]]:
-    """The first k of `order` that can be bought, and the ids of those passed over."""
-    chosen: list[int] = []
-    withheld: list[str] = []
-    for start in range(0, len(order), 2 * k):
-        batch = order[start : start + 2 * k].tolist()
-        ids = [snapshot.lead_id(int(rows[at])) for at in batch]
+    snapshot: Snapshot,
+    availability: Availability,
+    rows: Rows,
+    order: NDArray[np.int64],
+    k: int,
+    twin: NDArray[np.int64] | None,
+    batch: int,
+) -> tuple[NDArray[np.int64], list[int]]:
+    """As many of `order` that can be bought as a page of k needs, and those passed over."""
+    open_: list[int] = []
+    withheld: list[int] = []
+    for start in range(0, len(order), batch):
+        asked = order[start : start + batch].tolist()
+        ids = [snapshot.lead_id(int(rows[at])) for at in asked]
         gone = availability(ids)
-        for at, lead_id in zip(batch, ids, strict=True):
-            if lead_id in gone:
-                withheld.append(lead_id)
-            else:
-                chosen.append(at)
-            if len(chosen) == k:
-                return chosen, tuple(withheld)
-    return chosen, tuple(withheld)
+        open_ += [at for at, lead_id in zip(asked, ids, strict=True) if lead_id not in gone]
+        withheld += [at for at, lead_id in zip(asked, ids, strict=True) if lead_id in gone]
+        kept = np.array(open_, dtype=np.int64)
+        if twin is not None:
+            kept, _ = set_aside(kept, twin)
+        if len(kept) >= k:
+            break
+    return np.array(open_, dtype=np.int64), withheld

@@ -17,6 +17,12 @@ the version in force and is replaced atomically, so workers follow without a res
     territory.npy, territory_start.npy       CSR over agents: H3 res-8 cells
     pair_lead.npy, pair_start.npy            CSR over agents: leads that it has a history with
     pair_ingredients.npy   (p, P) float64    what that history is
+
+Columns that a snapshot may lack; without them it ranks by score alone:
+
+    twin.npy               (n,) int64        groups of near duplicates, see `diversity`
+    slot_price_cents.npy   (n,) float64      what a place of a lead is worth, see `allocation`
+    budget_price.npy       (m,) float64      what a cent of an agent's budget is worth
 """
 
 from __future__ import annotations
@@ -25,8 +31,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +42,7 @@ import structlog
 
 from aiqleads.domain import Tier
 from aiqleads.errors import NotReady, UnknownName
+from aiqleads.recommend.allocation import SHARE, Chances
 from aiqleads.settings import Settings
 
 Array = np.ndarray[Any, Any]
@@ -61,12 +68,32 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class Priced:
+    """For which model a snapshot's prices of places were found, and how they are used.
+
+    chances: of a purchase by that model's scores. usual_fee_cents, share: see
+    `allocation.worth`.
+    """
+
+    model_version: str
+    chances: Chances
+    usual_fee_cents: float
+    share: float = SHARE
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Reads what `asdict` made of one."""
+        return cls(**{**fields, "chances": Chances(**fields["chances"])})
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a snapshot is of.
 
     clock: 'frozen' serves at `as_of_market_us` for ever, 'wall' at the wall clock.
     The `*_features` and `*_ingredients` name the columns; `intents` and `property_types` are
-    the words behind the codes; `notice` says what in it is invented.
+    the words behind the codes; `notice` says what in it is invented. allocation: None where
+    the snapshot carries no prices of places.
     """
 
     market: str
@@ -87,6 +114,7 @@ class Manifest:
     agents: int
     notice: str
     version: str = ""
+    allocation: Priced | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -100,6 +128,8 @@ class Manifest:
             name: tuple(value) if isinstance(value, list) else value
             for name, value in json.loads(text).items()
         }
+        priced = fields.get("allocation")
+        fields["allocation"] = None if priced is None else Priced.from_fields(priced)
         return cls(**fields)
 
     def to_json(self) -> str:
@@ -138,10 +168,15 @@ class Snapshot:
             columns = {
                 file.stem: np.load(file, mmap_mode="r") for file in sorted(path.glob("*.npy"))
             }
-            ids = columns["lead_id"]
+            columns["lead_id"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NotReady(f"the snapshot {path.name} cannot be read: publish it again") from error
-        return cls(manifest, columns, np.argsort(ids, kind="stable"))
+        return cls.of(manifest, columns)
+
+    @classmethod
+    def of(cls, manifest: Manifest, columns: Mapping[str, Array]) -> Snapshot:
+        """A snapshot of columns as they lie on disk."""
+        return cls(manifest, columns, np.argsort(columns["lead_id"], kind="stable"))
 
     @property
     def version(self) -> str:
@@ -271,15 +306,28 @@ def current_version(settings: Settings) -> str:
         ) from error
 
 
-def write(settings: Settings, manifest: Manifest, columns: Mapping[str, Array]) -> str:
+#: prices of places for a snapshot that is about to be written, and their columns
+Pricing = Callable[["Snapshot"], tuple[Priced, Mapping[str, Array]]]
+
+
+def write(
+    settings: Settings,
+    manifest: Manifest,
+    columns: Mapping[str, Array],
+    pricing: Pricing | None = None,
+) -> str:
     """Publishes columns as a new version and returns its name.
 
     The name is made from the content: the same content is the same version, and
     publishing it again only moves the pointer. A crash leaves the version before in force.
+    pricing: called with the snapshot as it is going to stand, before it is written.
     """
     root = directory(settings)
     root.mkdir(parents=True, exist_ok=True)
     columns = _arranged(columns)
+    if pricing is not None:
+        priced, prices = pricing(Snapshot.of(manifest, columns))
+        manifest, columns = replace(manifest, allocation=priced), {**columns, **prices}
     version = f"{manifest.market}-{_digest(manifest, columns)}"
     path = root / version
     if not (path / "manifest.json").is_file():
@@ -307,12 +355,15 @@ def _arranged(columns: Mapping[str, Array]) -> dict[str, Array]:
 
     Takes besides the columns on disk: `cell` (n,) H3 res-8, `territories` (m,) an object
     array of cell lists, and `pair_agent_id`, `pair_lead_id` (p,) of `pair_ingredients`.
+    `twin` may be left out.
     """
     leads = np.lexsort((columns["lead_id"], columns["cell"]))
     agents = np.argsort(columns["agent_id"])
     out: dict[str, Array] = {}
     for name, kind in LEAD_FACTS.items():
         out[name] = np.ascontiguousarray(columns[name][leads], dtype=kind)
+    if "twin" in columns:
+        out["twin"] = np.asarray(columns["twin"][leads], dtype=np.int64)
     out["lead_id"] = columns["lead_id"][leads]
     out["lead_features"] = np.asfortranarray(columns["lead_features"][leads], dtype=np.float32)
     out["lead_ingredients"] = np.asfortranarray(columns["lead_ingredients"][leads], dtype=float)
@@ -365,8 +416,7 @@ def _write_directory(
             file.flush()
             _sync(file.fileno())
     with (partial / "manifest.json").open("w") as text:
-        fields = asdict(manifest) | {"version": version}
-        text.write(Manifest(**fields).to_json())
+        text.write(replace(manifest, version=version).to_json())
         text.flush()
         _sync(text.fileno())
     _sync_directory(partial)

@@ -12,11 +12,13 @@ import pytest
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR
 from aiqleads.errors import NotReady, UnknownName
 from aiqleads.features.build import build_frame
-from aiqleads.features.catalog import FEATURE_NAMES
+from aiqleads.features.catalog import FEATURE_NAMES, LEAD_FEATURES
 from aiqleads.geo.grid import cells, parent
 from aiqleads.geo.utm import project
+from aiqleads.ingest.market import load_market
+from aiqleads.recommend.allocation import Chances
 from aiqleads.recommend.candidates import Filters
-from aiqleads.recommend.publish import publish
+from aiqleads.recommend.publish import Offering, publish, request_rates
 from aiqleads.recommend.recommend import feature_matrix, recommend
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.settings import Settings
@@ -215,3 +217,118 @@ def test_what_cannot_be_published(market: Settings) -> None:
     (market.data / "core" / "made" / "agents.parquet").unlink()
     with pytest.raises(NotReady, match=r"agents\.parquet"):
         publish(market, "made", AS_OF_US)
+
+
+class ByQuality:
+    """A model that reads one column."""
+
+    features = ("quality",)
+    version = "by quality"
+
+    def score(self, X: Any) -> Any:
+        return 3.0 * X[:, 0].astype(float)
+
+
+def by_size(**about: Any) -> Any:
+    return np.full(len(about["ask_price_cents"]), {"basic": 5_000}.get(about["tier"], 4_000))
+
+
+def offering(**more: Any) -> Offering:
+    return Offering(ByQuality(), Chances(-3.0, 1.0, 0.5), by_size, **more)
+
+
+def test_an_offering_gives_prices_of_places_to_the_leads_that_many_want(
+    market: Settings,
+) -> None:
+    publish(market, "made", AS_OF_US)
+    before = Snapshot.load(market)
+    assert before.manifest.allocation is None
+    publish(market, "made", AS_OF_US, offering(trust=1.0, horizon_days=30.0, rings=8))
+    snapshot = Snapshot.load(market)
+    assert snapshot.manifest.allocation is not None
+    assert snapshot.manifest.allocation.model_version == "by quality"
+    slot = snapshot.columns["slot_price_cents"]
+    assert slot.shape == (snapshot.manifest.leads,)
+    assert (slot >= 0).all()
+    places = snapshot.columns["lead_features"][:, LEAD_FEATURES.index("lead_places_left")]
+    wanted = snapshot.columns["quality"] > np.median(snapshot.columns["quality"])
+    assert slot[wanted].sum() >= slot[~wanted].sum()
+    assert (slot > 0).any()
+    assert ((snapshot.columns["budget_price"] >= 0) & (snapshot.columns["budget_price"] < 1)).all()
+    assert (places >= 0).all()
+    for name, values in before.columns.items():
+        np.testing.assert_array_equal(values, snapshot.columns[name])
+    half = publish(market, "made", AS_OF_US, offering(trust=0.5, horizon_days=30.0, rings=8))
+    assert half != snapshot.version
+    np.testing.assert_allclose(Snapshot.load(market).columns["slot_price_cents"], 0.5 * slot)
+
+
+def test_requests_are_expected_by_the_log_and_of_strangers_by_their_tier(
+    market: Settings,
+) -> None:
+    core = market.data / "core" / "made"
+    agents = pd.read_parquet(core / "agents.parquet").sort_values("agent_id", ignore_index=True)
+    asked = pd.read_parquet(core / "events" / "rankings.parquet")
+    asked = asked[asked.agent_id != "A0004"]
+    asked.to_parquet(core / "events" / "rankings.parquet")
+    rates = request_rates(market, load_market("made", market), AS_OF_US, agents)
+    assert (rates > 0).all()
+    known = asked[
+        (asked.at_market_us >= AS_OF_US - 28 * US_PER_DAY) & (asked.arrived_market_us < AS_OF_US)
+    ]
+    busiest = known.agent_id.value_counts().index[0]
+    assert agents.agent_id[int(np.argmax(rates))] == busiest
+    assert rates.sum() == pytest.approx(len(known) / 28, rel=0.1)
+    (core / "events" / "rankings.parquet").unlink()
+    assert not request_rates(market, load_market("made", market), AS_OF_US, agents).any()
+
+
+def test_two_people_who_sell_one_home_are_near_duplicates(market: Settings) -> None:
+    path = market.data / "core" / "made" / "leads.parquet"
+    leads = pd.read_parquet(path)
+    alive = leads[
+        (leads.received_market_us < AS_OF_US)
+        & (leads.expires_market_us > AS_OF_US)
+        & (leads.intent == "sell")
+    ]
+    one, other = alive.index[:2]
+    for column in ("utm_x_m", "utm_y_m", "cell", "lon", "lat"):
+        leads.loc[other, column] = leads.loc[one, column]
+    leads.to_parquet(path)
+    publish(market, "made", AS_OF_US)
+    snapshot = Snapshot.load(market)
+    twin = snapshot.columns["twin"]
+    rows = [snapshot.lead_row(leads.lead_id[n]) for n in (one, other)]
+    assert twin[rows[0]] == twin[rows[1]] >= 0
+    assert (twin >= 0).sum() < len(twin) / 2
+
+
+def test_an_agent_without_a_history_and_a_lead_of_a_minute_are_ranked(
+    market: Settings, serving_world: dict[str, Any]
+) -> None:
+    core = market.data / "core" / "made"
+    leads = pd.read_parquet(core / "leads.parquet")
+    agents = pd.read_parquet(core / "agents.parquet")
+    stranger = agents.iloc[[1]].assign(
+        agent_id="A9000", tier="enterprise", joined_market_us=AS_OF_US - 60_000_000
+    )
+    pd.concat([agents, stranger]).to_parquet(core / "agents.parquet")
+    fresh = leads[leads.cell == leads.cell].iloc[[0]].assign(
+        lead_id="L9000", intent="sell", received_market_us=AS_OF_US - 60_000_000,
+        expires_market_us=AS_OF_US + 30 * US_PER_DAY,
+    )  # fmt: skip
+    for column in ("cell", "lon", "lat", "utm_x_m", "utm_y_m"):
+        near = leads.index[leads.cell == stranger.home_cell.iloc[0]]
+        fresh[column] = leads.loc[near[0] if len(near) else leads.index[0], column]
+    pd.concat([leads, fresh]).to_parquet(core / "leads.parquet")
+    publish(market, "made", AS_OF_US, offering())
+    snapshot = Snapshot.load(market)
+    scorer = serving_world["make_scorer"]()
+    found = recommend(snapshot, scorer, lambda _ids: set(), "A9000", 200, Filters(), AS_OF_US)
+    shown = {item.lead_id for item in found.items}
+    assert "L9000" in shown, "a lead of a minute is offered to whoever may see it at once"
+    assert all(np.isfinite(item.score) and len(item.reasons) == 3 for item in found.items)
+    basic = agents.agent_id[agents.tier == "basic"]
+    for agent_id in basic.head(1):
+        late = recommend(snapshot, scorer, lambda _ids: set(), agent_id, 200, Filters(), AS_OF_US)
+        assert "L9000" not in {item.lead_id for item in late.items}
