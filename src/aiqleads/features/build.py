@@ -72,10 +72,10 @@ def _answers(
 
 
 def _one_moment(spine: ir.Table) -> int | None:
-    """The moment that a spine asks about, where it is one."""
+    """The moment that a spine asks about, where it is one; an empty spine has none."""
     ends = spine.aggregate(first=spine.as_of_us.min(), last=spine.as_of_us.max()).to_pandas()
     first, last = ends.iloc[0]
-    return int(first) if first == last else None
+    return int(first) if not pd.isna(first) and first == last else None
 
 
 def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:

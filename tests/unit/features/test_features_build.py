@@ -384,6 +384,13 @@ def test_a_market_without_leads_or_agents_is_not_ready(
         build_training_frame(write(left), "made")
 
 
+def test_nothing_asked_is_nothing_answered(market_home: Settings, built: pd.DataFrame) -> None:
+    spine = built[["request_id", "agent_id", "lead_id"]].assign(as_of_us=built["at_market_us"])
+    empty = build_frame(market_home, "made", spine.iloc[:0])
+    assert empty.empty
+    assert set(FEATURE_NAMES) <= set(empty.columns)
+
+
 def test_unknown_and_repeated_leads_are_refused(market_home: Settings, built: pd.DataFrame) -> None:
     known = built["lead_id"].iloc[0]
     with pytest.raises(InvalidInput, match="'Lnowhere'"):
