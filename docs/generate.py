@@ -27,12 +27,14 @@ from aiqleads.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADLINES = {
-    "ranking.ndcg10.champion_vs_popular_lately",
-    "ranking.ndcg10.champion_vs_nearest",
-    "ranking.ndcg10.champion_vs_newest",
-    "ranking.ndcg10.champion_vs_random",
-    "ranking.ndcg10.taste_oracle",
-    "ranking.revenue10.champion_vs_popular_lately",
+    "ranking.gap_closed.mean",
+    "ranking.gap_closed.worst",
+    "ranking.unseen.gap_closed.mean",
+    "ranking.unseen.gap_closed.worst",
+    "ranking.calm.over_nearest_peer",
+    "ranking.slices_below_popular_lately",
+    "truths.movielens_user.ndcg10",
+    "truths.renthop.over_newest",
 }
 CONTRACTS = {
     "lead": lead_feed,

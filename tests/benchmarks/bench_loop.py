@@ -1,7 +1,7 @@
 """The closed loop: what a ranker earns in the market that it changes, against LightGBM's.
 
     python tests/benchmarks/bench_loop.py [--work DIR] [--seeds 1,2,3,4,5] [--presets ..]
-        [--agents 120] [--days 30] [--peers PYTHON] [--arms ..]
+        [--agents 120] [--days 30] [--history-days 365] [--peers PYTHON] [--arms ..]
 
 For each preset and seed: a history under the logging policy, then 30 days of each arm with
 daily publications and weekly fits. A cell is (preset, seed, arm), done once for a state of
@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--agents", type=int, default=120)
     parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--history-days", type=int, default=90)
+    parser.add_argument("--history-days", type=int, default=365)
     parser.add_argument("--peers", type=Path, help="an interpreter that has LightGBM")
     given = parser.parse_args()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -217,16 +217,19 @@ def figures(preset: str, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     for arm, found in by.items():
         if found:
             money = [cell["revenue_usd"] for cell in found]
-            yield line(name, f"revenue, {arm}", float(np.mean(money)), "USD", n=len(money))
+            yield line(name, f"revenue.{slug(arm)}", float(np.mean(money)), "USD", n=len(money))
+            money = [cell["expected_usd"] for cell in found]
+            yield line(name, f"expected.{slug(arm)}", float(np.mean(money)), "USD", n=len(money))
     if by[ORACLE] and by[PLAIN]:
         for arm in (PEER, "ours plain", OURS):
             if by[arm]:
-                yield gap(name, arm, by[arm], by[PLAIN], by[ORACLE])
+                for figure in ("revenue", "expected"):
+                    yield gap(name, arm, figure, by[arm], by[PLAIN], by[ORACLE])
     for arm in (OURS, PEER):
         if by[arm]:
             worst = max(cell["unbuyable"] for cell in by[arm])
             yield line(
-                name, f"impressions of unbuyable leads, {arm}", worst, "share",
+                name, f"unbuyable_impressions.{slug(arm)}", worst, "share",
                 goal=f"< {GOAL_UNBUYABLE}", ok=worst < GOAL_UNBUYABLE, n=len(by[arm]),
             )  # fmt: skip
     if by[OURS]:
@@ -234,22 +237,30 @@ def figures(preset: str, cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
 
 
 def gap(
-    preset: str, arm: str, ours: Sequence[Cell], plain: Sequence[Cell], oracle: Sequence[Cell]
+    preset: str,
+    arm: str,
+    figure: str,
+    ours: Sequence[Cell],
+    plain: Sequence[Cell],
+    oracle: Sequence[Cell],
 ) -> dict[str, Any]:
-    """Share of the revenue gap LightGBM plain -> dynamic oracle that an arm closes.
+    """Share of the gap in a figure, LightGBM plain -> dynamic oracle, that an arm closes.
 
+    figure: "revenue" is what was sold, some hundred purchases; "expected" the fees of the same
+    pages at true chances, which differs from it by luck only (`figures.LoopReport`).
     The ratio of mean differences over seeds; its interval is Fieller's ("Some problems in
     interval estimation", JRSS B, 1954) over the seeds' pairs: closed = share in the interval
     where the mean of gain - share * gap is not significantly other than 0.
     """
-    money = [np.array([cell["revenue_usd"] for cell in each]) for each in (ours, plain, oracle)]
+    money = [np.array([cell[f"{figure}_usd"] for cell in each]) for each in (ours, plain, oracle)]
     gain, whole = money[0] - money[1], money[2] - money[1]
     share = float(gain.mean() / whole.mean())
     low, high = fieller(gain, whole)
-    is_ours = arm == OURS
+    is_ours = arm == OURS and figure == "revenue"
     return line(
-        preset, f"revenue gap to the dynamic oracle closed, {arm}", share,
-        f"share [{low:.3f}, {high:.3f}]", peer=PLAIN, peer_value=float(money[1].mean()),
+        preset, f"{figure}_gap_closed.{slug(arm)}", share,
+        f"share of the gap to the oracle [{low:.3f}, {high:.3f}]",
+        peer=PLAIN, peer_value=float(money[1].mean()),
         ratio=float(money[0].mean() / money[1].mean()), n=len(gain),
         goal=f">= {GOAL_GAP}, interval above 0" if is_ours else "",
         ok=bool(share >= GOAL_GAP and low > 0) if is_ours else None,
@@ -285,7 +296,7 @@ def regret_slope(preset: str, cells: Sequence[Cell]) -> dict[str, Any]:
     mean = float(slopes.mean())
     unit = f"share a day [{mean - half:.5f}, {mean + half:.5f}]"
     return line(
-        preset, f"regret a day, {OURS}", mean, unit,
+        preset, f"regret_a_day.{slug(OURS)}", mean, unit,
         goal="< 0", ok=mean < 0, n=len(slopes),
     )  # fmt: skip
 
@@ -305,9 +316,15 @@ def line(
 ) -> dict[str, Any]:
     """One line of a bench."""
     return {
-        "name": f"loop, {preset}: {name}", "value": value, "unit": unit, "peer": peer,
+        "name": f"loop.{preset}.{name}", "value": value, "unit": unit, "peer": peer,
         "peer_value": peer_value, "ratio": ratio, "goal": goal, "ok": ok, "n": n,
+        "simulated": True,
     }  # fmt: skip
+
+
+def slug(arm: str) -> str:
+    """An arm's name as a part of a figure's."""
+    return arm.replace(" ", "_").replace("-", "_")
 
 
 def say(text: str) -> None:

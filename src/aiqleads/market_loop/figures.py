@@ -22,7 +22,9 @@ class LoopReport:
     """Figures of one arm; money in units of the currency; lists have one entry a day.
 
     revenue_usd: fees of purchases in the loop that are not returned, whenever the return
-    comes. unbuyable: share of impressions that the agent could not have bought when they were
+    comes. expected_usd: fees of all pages (lists only) at true chances and true attention, as
+    things stood at each request: what revenue is on average, without the luck of the single
+    purchase. unbuyable: share of impressions that the agent could not have bought when they were
     shown. refused: holds that found the place gone, the limit reached or the money spent, of
     all that were tried. regret: expected fees of a page (all of it, at true chances and true
     attention, lists only) below those of the best page at the same moment, as a share of the
@@ -40,6 +42,7 @@ class LoopReport:
     purchases: int
     returned: int
     revenue_usd: float
+    expected_usd: float
     impressions: int
     unbuyable: float
     refused: float
@@ -133,6 +136,7 @@ def report(
         purchases=len(bought),
         returned=len(bought) - len(fees),
         revenue_usd=float(by_day.sum()),
+        expected_usd=float(page.sum()) / _CENTS,
         impressions=witness.shown,
         unbuyable=witness.unbuyable / max(witness.shown, 1),
         refused=play.log.refused_holds / max(holds + play.log.refused_holds, 1),

@@ -149,6 +149,9 @@ def test_figures_are_those_of_the_log(stage: Stage) -> None:
     ]
     report = run_arm(stage, Arm("dynamic oracle", "oracle"))
     assert report.revenue_usd == pytest.approx(sum(kept) / 100)
+    # A sum of so few purchases strays from its mean by a few times the root of its squares.
+    luck = 4.0 * sum((fee / 100) ** 2 for fee in kept) ** 0.5
+    assert report.expected_usd == pytest.approx(report.revenue_usd, abs=luck)
     assert report.purchases - report.returned == len(kept) > 0
 
 
