@@ -355,7 +355,7 @@ def gap_line(name: str, gap: Gap, cells: Sequence[Measured]) -> dict[str, object
         "ok": gap.share >= GOAL_WORST,
         "n": len(cells),
         "interval": _rounded(gap.interval),
-        "interval_over_seeds": _rounded(over_seeds(gap.by_seed)),
+        "interval_over_seeds": over_seeds(gap.by_seed),
         "per_seed": _rounded(gap.by_seed),
         "ndcg10": reached,
         "requests": [int((~np.isnan(cell.ndcg[OURS])).sum()) for cell in cells],
@@ -484,7 +484,7 @@ def over_presets(title: str, gaps: Mapping[str, Gap]) -> list[dict[str, object]]
             "goal": f">= {GOAL_MEAN} on average over the presets",
             "ok": mean >= GOAL_MEAN,
             "interval": _rounded(np.quantile(drawn, (0.025, 0.975))),
-            "interval_over_seeds": _rounded(over_seeds(by_seed)),
+            "interval_over_seeds": over_seeds(by_seed),
             "presets": {name: round(gap.share, 3) for name, gap in gaps.items()},
             **common,
         },
@@ -495,18 +495,18 @@ def over_presets(title: str, gaps: Mapping[str, Gap]) -> list[dict[str, object]]
             "goal": f">= {GOAL_WORST} in the worst preset",
             "ok": gaps[worst].share >= GOAL_WORST,
             "interval": _rounded(gaps[worst].interval),
-            "interval_over_seeds": _rounded(over_seeds(gaps[worst].by_seed)),
+            "interval_over_seeds": over_seeds(gaps[worst].by_seed),
             **common,
         },
     ]
 
 
-def over_seeds(values: Sequence[float] | Floats) -> tuple[float, float]:
-    """95 % t interval of the mean over seeds; unbounded for a single one."""
+def over_seeds(values: Sequence[float] | Floats) -> list[float] | None:
+    """95 % t interval of the mean over seeds; None for a single one."""
     if len(values) < 2:
-        return float("-inf"), float("inf")
+        return None
     reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return float(np.mean(values) - reach), float(np.mean(values) + reach)
+    return _rounded([float(np.mean(values) - reach), float(np.mean(values) + reach)])
 
 
 def _share(means: Floats) -> Floats:
