@@ -349,15 +349,17 @@ def build_serving_pairs(
 ) -> pd.DataFrame:
     """Agents and leads that have a history at one moment: agent_id, lead_id, PAIR_INGREDIENTS.
 
-    A pair that is not in the frame has none (all 0). Ordered by agent_id, lead_id.
+    A pair that is not in the frame has none (all 0). Ordered by agent_id, lead_id; both are
+    categories, since millions of pairs share some thousands of names.
     """
     with open_tables(settings, market_name) as tables:
         told = behavior.pair_events(tables).filter(ibis._.known_us < as_of_us)
         met = told.semi_join(_named(lead_ids, as_of_us), "lead_id")
         met = met.select("agent_id", "lead_id").distinct()
         spine = tables.keep(met.mutate(as_of_us=ibis.literal(as_of_us, "int64")))
-        frame: pd.DataFrame = pair_side(tables, spine).drop("as_of_us").to_pandas()
-    return frame.sort_values(["agent_id", "lead_id"], ignore_index=True)
+        rows = pair_side(tables, spine).drop("as_of_us").order_by("agent_id", "lead_id")
+        made = rows.to_pyarrow()
+    return made.to_pandas(strings_to_categorical=True, split_blocks=True, self_destruct=True)
 
 
 def _named(lead_ids: Sequence[str], as_of_us: int) -> ir.Table:

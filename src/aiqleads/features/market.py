@@ -8,7 +8,7 @@ year before `as_of`, every figure from sales is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import ibis
 import ibis.expr.types as ir
@@ -300,33 +300,50 @@ MARKET_COUNTED = (
 def medians(tables: Tables, spine: ir.Table, keys: tuple[str, ...]) -> ir.Table:
     """Medians of log sale prices before each question: keys, as_of_us, p90, p365, sqft365.
 
-    p90, p365: of the price over 90 and 365 days; sqft365: of the price a square foot.
+    p90, p365: of the price over 90 and 365 days; sqft365: of the price a square foot. Missing
+    where the time before has no sale.
     """
-    sales = tables.sales
-    told = sales.select(
-        *keys,
-        t_us=sales.sold_market_us,
-        price=log_positive(sales.price_cents / 100.0),
-        per_sqft=log_positive(sales.price_cents / 100.0) - log_positive(sales.living_area_sqft),
-        asked=ibis.literal(False),
+    price = log_positive(tables.sales.price_cents / 100.0)
+    per_sqft = price - log_positive(tables.sales.living_area_sqft)
+    prices = _medians(tables, price, spine, keys, {"p90": 90, "p365": 365})
+    return prices.join(
+        _medians(tables, per_sqft, spine, keys, {"sqft365": 365}), [*keys, "as_of_us"]
     )
-    blank = ibis.null("float64")
-    asked = spine.select(
-        *keys, t_us=spine.as_of_us, price=blank, per_sqft=blank, asked=ibis.literal(True)
-    )
-    first = spine.as_of_us.min().as_scalar()
-    line = ibis.union(told.filter(told.t_us >= first - 365 * US_PER_DAY), asked)
 
-    def median(value: ir.FloatingValue, days: int) -> ir.FloatingValue:
+
+def _medians(
+    tables: Tables,
+    value: ir.FloatingValue,
+    spine: ir.Table,
+    keys: tuple[str, ...],
+    windows: Mapping[str, int],
+) -> ir.Table:
+    """Medians of a value of the sales over so many days before each question, by column."""
+    sales = tables.sales.mutate(value=value)
+    first = spine.as_of_us.min().as_scalar()
+    sales = sales.filter(sales.value.notnull())
+    sales = sales.filter(sales.sold_market_us >= first - 365 * US_PER_DAY)
+    told = sales.select(*keys, "value", t_us=sales.sold_market_us, asked=ibis.literal(False))
+    # A question stands in the windows of later ones. As a pair of infinities it moves no median;
+    # a null would not either, but an engine then counts each window's nulls one by one.
+    low, high = (
+        spine.select(
+            *keys, value=ibis.literal(bound), t_us=spine.as_of_us, asked=ibis.literal(asked)
+        )
+        for bound, asked in ((float("-inf"), True), (float("inf"), False))
+    )
+    line = ibis.union(told, low, high)
+
+    def median(days: int) -> ir.FloatingValue:
         frame = ibis.range_window(
             group_by=list(keys) or None, order_by="t_us", preceding=(days * US_PER_DAY, 1)
         )
-        return value.median().over(frame)
+        found = line.value.median().over(frame)
+        none = found.isnan() | found.isinf()  # nothing but questions
+        return none.ifelse(ibis.null("float64"), found)
 
-    line = line.mutate(
-        p90=median(line.price, 90), p365=median(line.price, 365), sqft365=median(line.per_sqft, 365)
-    )
-    return line.filter(line.asked).select(*keys, "p90", "p365", "sqft365", as_of_us=line.t_us)
+    line = line.mutate(**{name: median(days) for name, days in windows.items()})
+    return line.filter(line.asked).select(*keys, *windows, as_of_us=line.t_us)
 
 
 def _blend(own: ir.FloatingValue, n: ir.FloatingValue, wide: ir.FloatingValue) -> ir.FloatingValue:

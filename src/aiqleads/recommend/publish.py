@@ -391,4 +391,5 @@ def _agent_columns(agents: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Array
 
 
 def _ids(names: pd.Series[str]) -> Array:
-    return names.to_numpy(str).astype(np.bytes_)
+    codes, known = pd.factorize(names)
+    return np.asarray(known, dtype=str).astype(np.bytes_)[codes]
