@@ -9,9 +9,9 @@ late and some told twice. Measured are, each in a process of its own,
 - a publication's features: of every lead, every agent and every pair that has met, at the
   log's last moment (`build_serving_frames`, `build_serving_pairs`);
 - a training frame of 10,000 rankings out of the log, each as of its own time;
-- plain pandas, beside the first: the lead behaviour columns alone (17 of the columns of a
-  lead), at the one moment, which is all that a merge and a groupby are asked to do. Its values
-  are compared with the product's.
+- what happened to each lead, which 18 columns of a lead are made of (`lead_counts`), alone;
+- the same by plain pandas at that one moment, which is all that a merge and a groupby are
+  asked to do. Its columns are compared with the product's.
 
 JSON lines on stdout, progress on stderr.
 """
@@ -30,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ibis
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -39,7 +40,9 @@ from aiqleads.features.build import (
     build_serving_frames,
     build_serving_pairs,
     build_training_frame,
+    lead_counts,
 )
+from aiqleads.features.tables import open_tables
 from aiqleads.geo.grid import cells
 from aiqleads.settings import Settings
 from aiqleads.store.frames import frame_path
@@ -227,6 +230,15 @@ def publication(settings: Settings) -> dict[str, Any]:
     }
 
 
+def behaviour(settings: Settings) -> dict[str, Any]:
+    """What happened to each lead, at the log's end."""
+    with open_tables(settings, MARKET) as tables:
+        end = ibis.literal(END_US, "int64")
+        spine = tables.keep(tables.leads.select("lead_id", as_of_us=end))
+        frame = lead_counts(tables, spine).to_pandas()
+    return {"rows": {"leads": len(frame)}, "columns": len(frame.columns) - 2}
+
+
 def training(settings: Settings) -> dict[str, Any]:
     """A training frame of some of the rankings; the whole log is counted."""
     path = build_training_frame(settings, MARKET, TRAINING_RANKINGS)
@@ -235,12 +247,20 @@ def training(settings: Settings) -> dict[str, Any]:
 
 
 def plain_pandas(settings: Settings) -> dict[str, Any]:
-    """What was done with each lead, with merges and groupbys, at the log's end."""
-    lead_ids = pd.read_parquet(frame_path(settings, MARKET, "leads"), columns=["lead_id"])
-    frame = _shown_by_pandas(settings).join(_done_by_pandas(settings), how="outer")
-    frame = frame.reindex(lead_ids["lead_id"])
-    counts = [name for name in frame if not name.startswith(("hours", "lead_fee"))]
-    frame[counts] = frame[counts].fillna(0.0)
+    """What happened to each lead, with merges and groupbys, at the log's end."""
+    path = frame_path(settings, MARKET, "leads")
+    leads = pd.read_parquet(path, columns=["lead_id", "max_buyers"]).set_index("lead_id")
+    sums = _shown_by_pandas(settings).join(_done_by_pandas(settings), how="outer")
+    sums = sums.reindex(leads.index)
+    counts = [name for name in sums if not name.startswith(("hours", "lead_fee"))]
+    sums[counts] = sums[counts].fillna(0.0)
+    views = sums["lead_views"]
+    frame = sums.drop(columns=["lead_views", "lead_holds", "lead_purchases", "attention_faded"])
+    frame["lead_view_rate"] = (views + 1) / (sums["lead_attention"] + 5)
+    frame["lead_view_trend"] = (sums["lead_views_1d"] + 1) / (sums["lead_views_7d"] / 7 + 1)
+    frame["lead_hold_rate"] = (sums["lead_holds"] + 1) / (views + 5)
+    frame["lead_places_left"] = (leads["max_buyers"] - sums["lead_purchases"]).clip(lower=0)
+    frame["lead_interest_rate"] = (sums["lead_interest_faded"] + 1) / (sums["attention_faded"] + 5)
     frame.astype(np.float32).to_parquet(settings.home / "pandas.parquet")
     return {"rows": {"leads": len(frame)}, "columns": len(frame.columns)}
 
@@ -262,7 +282,7 @@ def _shown_by_pandas(settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "lead_attention": by["attention"].sum(),
-            "lead_attention_faded": by["faded"].sum(),
+            "attention_faded": by["faded"].sum(),
             "lead_fee_level": by["fee"].mean(),
         }
     )
@@ -280,7 +300,7 @@ def _done_by_pandas(settings: Settings) -> pd.DataFrame:
         day=np.where(age <= 7, 0.5**age, 0.0),
         week=np.where(age <= 30, weight * 0.5 ** (age / 7.0), 0.0),
     )
-    by = {kind: rows for kind, rows in done.groupby("kind")}
+    by = dict(iter(done.groupby("kind")))
     view, hold, bought = (by[kind].groupby("lead_id") for kind in ("view", "hold", "purchase"))
     sent = pd.read_parquet(frame_path(settings, MARKET, "submissions"))
     sent = sent[sent["received_market_us"] < END_US]
@@ -307,6 +327,7 @@ def _done_by_pandas(settings: Settings) -> pd.DataFrame:
 
 MEASURED: dict[str, Callable[[Settings], dict[str, Any]]] = {
     "publication": publication,
+    "behaviour": behaviour,
     "training": training,
     "pandas": plain_pandas,
 }
@@ -314,7 +335,7 @@ MEASURED: dict[str, Callable[[Settings], dict[str, Any]]] = {
 
 def child(what: str, home: Path) -> dict[str, Any]:
     """Seconds, peak memory and size of one measure, in its own process on two cores."""
-    threads = {name: "2" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
     found = subprocess.run(
         [sys.executable, __file__, "--only", what, "--home", str(home)],
         check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **threads},
@@ -360,30 +381,25 @@ def main() -> int:
         found = {what: child(what, home) for what in MEASURED}
         wrong = differing(home)
     events = sum(n for name, n in rows.items() if name.startswith("events/"))
-    peer = f"plain pandas, {found['pandas']['columns']} of the columns"
-    for what in ("publication", "training"):
-        own, other = found[what], found["pandas"] if what == "publication" else None
+    for what in ("publication", "behaviour", "training"):
+        own, other = found[what], found["pandas"] if what == "behaviour" else None
         size = ", ".join(f"{count} {name}" for name, count in own["rows"].items())
         for name, key, unit, goal in (
             ("seconds", "seconds", "s", GOAL_SECONDS),
             ("memory", "peak_mb", "MB", GOAL_MB),
         ):
-            print(
-                json.dumps(
-                    {
-                        "name": f"features.{what}.{name}",
-                        "value": round(own[key], 1),
-                        "unit": f"{unit} ({size}, {own['columns']} columns)",
-                        "peer": peer if other else "",
-                        "peer_value": round(other[key], 1) if other else None,
-                        "ratio": round(other[key] / own[key], 3) if other else None,
-                        "goal": f"<= {goal:g}",
-                        "ok": own[key] <= goal,
-                        "n": events,
-                    }
-                ),
-                flush=True,
-            )
+            line = {
+                "name": f"features.{what}.{name}",
+                "value": round(own[key], 1),
+                "unit": f"{unit} ({size}, {own['columns']} columns)",
+                "peer": "plain pandas" if other else "",
+                "peer_value": round(other[key], 1) if other else None,
+                "ratio": round(other[key] / own[key], 3) if other else None,
+                "goal": f"<= {goal:g}",
+                "ok": own[key] <= goal,
+                "n": events,
+            }
+            print(json.dumps(line), flush=True)
     if wrong:
         print(f"{wrong} values differ from plain pandas", file=sys.stderr)
     return int(wrong > 0)

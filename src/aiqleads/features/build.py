@@ -86,7 +86,7 @@ def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
     """
     asked = spine.join(tables.leads, "lead_id")
     near, area, moments = (tables.keep(_asked(asked, *keys)) for keys in (["near"], ["area"], []))
-    rows = asked.join(_lead_counts(tables, spine), ["lead_id", "as_of_us"])
+    rows = asked.join(lead_counts(tables, spine), ["lead_id", "as_of_us"])
     rows = rows.join(_near_counts(tables, near), ["near", "as_of_us"])
     rows = rows.join(_area_figures(tables, area), ["area", "as_of_us"])
     rows = rows.join(_market_figures(tables, moments), "as_of_us")
@@ -108,7 +108,8 @@ def lead_side(tables: Tables, spine: ir.Table) -> ir.Table:
     return _narrow(rows, ("lead_id", "as_of_us"), LEAD_FEATURES, LEAD_INGREDIENTS)
 
 
-def _lead_counts(tables: Tables, spine: ir.Table) -> ir.Table:
+def lead_counts(tables: Tables, spine: ir.Table) -> ir.Table:
+    """What happened to each lead before each lead_id, as_of_us of the spine, see `behavior`."""
     shown = behavior.shown_events(tables), behavior.SHOWN_WINDOWS, behavior.SHOWN_COUNTED
     done = behavior.events(tables), behavior.WINDOWS, behavior.COUNTED
     one, other = (
@@ -359,7 +360,10 @@ def build_serving_pairs(
         spine = tables.keep(met.mutate(as_of_us=ibis.literal(as_of_us, "int64")))
         rows = pair_side(tables, spine).drop("as_of_us").order_by("agent_id", "lead_id")
         made = rows.to_pyarrow()
-    return made.to_pandas(strings_to_categorical=True, split_blocks=True, self_destruct=True)
+    frame: pd.DataFrame = made.to_pandas(
+        strings_to_categorical=True, split_blocks=True, self_destruct=True
+    )
+    return frame
 
 
 def _named(lead_ids: Sequence[str], as_of_us: int) -> ir.Table:
