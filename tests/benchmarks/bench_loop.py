@@ -32,7 +32,7 @@ from scipy import stats
 
 from aiqleads.ingest.aggregate import ingest
 from aiqleads.ingest.market import load_market
-from aiqleads.market_loop.arms import Arm, Learner, ours, popular_lately
+from aiqleads.market_loop.arms import Arm, Learned, Learner, ours, popular_lately
 from aiqleads.market_loop.loop import run_arm
 from aiqleads.market_loop.stage import Stage, prepare
 from aiqleads.pipeline import source_digest
@@ -56,7 +56,7 @@ class LightGBM:
         command = [str(python), str(HERE / "lightgbm_worker.py")]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def __call__(self, train: Dataset, validate: Dataset) -> LightGBMScores:
+    def __call__(self, train: Dataset, validate: Dataset) -> Learned:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "arrays.npz"
             windows = {"train": train, "validate": validate}
@@ -72,13 +72,16 @@ class LightGBM:
             raise RuntimeError("LightGBM's process ended without an answer")
         said = json.loads(reply)
         say(f"LightGBM: {said}")
-        return LightGBMScores(self, train.features, said["version"])
+        models = (LightGBMScores(self, train.features, said["version"], j) for j in (False, True))
+        return Learned(*models)
 
-    def score(self, X: NDArray[np.floating[Any]]) -> F64:
-        """Scores of the model that was fitted last."""
+    def score(self, X: NDArray[np.floating[Any]], *, judged: bool) -> F64:
+        """Scores of the model that was fitted last, or of the one before its second fit."""
         if not len(X):
             return np.zeros(0)
-        head = json.dumps({"do": "score", "rows": X.shape[0], "columns": X.shape[1]})
+        head = json.dumps(
+            {"do": "score", "rows": X.shape[0], "columns": X.shape[1], "judged": judged}
+        )
         rows = np.ascontiguousarray(X, dtype=np.float32)
         self._send(head.encode() + b"\n" + rows.tobytes())
         return np.frombuffer(self._receive().read(8 * len(rows)), dtype=np.float64)
@@ -101,8 +104,11 @@ class LightGBM:
 class LightGBMScores:
     """A fitted model as ranking wants it."""
 
-    def __init__(self, process: LightGBM, features: tuple[str, ...], version: str) -> None:
+    def __init__(
+        self, process: LightGBM, features: tuple[str, ...], version: str, judged: bool
+    ) -> None:
         self._process, self._features, self._version = process, features, version
+        self._judged = judged
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -116,7 +122,7 @@ class LightGBMScores:
 
     def score(self, X: NDArray[np.floating[Any]]) -> F64:
         """Scores, (n,)."""
-        return self._process.score(X)
+        return self._process.score(X, judged=self._judged)
 
 
 def main() -> int:

@@ -4,8 +4,9 @@
 
 A closed loop asks for a page thousands of times, so the model stays in memory. Each order is a
 line of JSON on stdin: {"do": "fit", "arrays": NPZ} answers with a line {"version", "trees",
-"chosen"}; {"do": "score", "rows": n, "columns": F} is followed by n * F float32 (by rows) and
-answers with n float64. The first fit tries every configuration and keeps the best by NDCG@10
+"chosen"}; {"do": "score", "rows": n, "columns": F, "judged": bool} is followed by n * F float32
+(by rows) and answers with n float64, of the model before it learned from the validate window
+where "judged" says so. The first fit tries every configuration and keeps the best by NDCG@10
 of the validate window, the following ones keep it.
 
 arrays: X_w (n, F), label_w (n,), sizes_w (G,) for w in train and validate.
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    booster: lgb.Booster | None = None
+    boosters: dict[bool, lgb.Booster] = {}
     tried = CONFIGURATIONS
     while line := sys.stdin.buffer.readline():
         order = json.loads(line)
@@ -62,16 +63,19 @@ def main() -> int:
             fitted = [fit(arrays, each, given.threads, given.seed) for each in tried]
             best = max(range(len(fitted)), key=lambda n: fitted[n][1])
             tried, trees = (tried[best],), max(fitted[best][0].best_iteration, 1)
-            booster = again(arrays, tried[0], trees, given.threads, given.seed)
-            version = hashlib.sha256(booster.model_to_string().encode()).hexdigest()[:12]
+            whole = again(arrays, tried[0], trees, given.threads, given.seed)
+            boosters = {True: fitted[best][0], False: whole}
+            version = hashlib.sha256(whole.model_to_string().encode()).hexdigest()[:12]
             said = {"version": version, "trees": trees, "chosen": tried[0]}
             answer(json.dumps(said).encode() + b"\n")
         else:
             rows, columns = order["rows"], order["columns"]
             X = np.frombuffer(sys.stdin.buffer.read(rows * columns * 4), dtype=np.float32)
-            if booster is None:
+            if not boosters:
                 raise SystemExit("asked to score before a fit")
-            scores = booster.predict(X.reshape(rows, columns), num_threads=given.threads)
+            scores = boosters[order["judged"]].predict(
+                X.reshape(rows, columns), num_threads=given.threads
+            )
             answer(np.asarray(scores, dtype=np.float64).tobytes())
     return 0
 

@@ -19,8 +19,21 @@ from aiqleads.recommend.snapshot import Snapshot
 
 F64 = NDArray[np.float64]
 
+
+@dataclass(frozen=True)
+class Learned:
+    """A model, and one of its kind that has not learned from the window that stopped it.
+
+    What scores mean in purchases is read off the second: of rows that a model has learned,
+    its scores tell too much.
+    """
+
+    scorer: Scores
+    judged: Scores
+
+
 #: fits a model on one window, stopped by the next; called again at every retraining
-Learner = Callable[[Dataset, Dataset], Scores]
+Learner = Callable[[Dataset, Dataset], Learned]
 
 #: what follows the model: nothing, the product's allocation, diversity and exploration, or
 #: (of the oracle alone) the truth
@@ -48,16 +61,17 @@ class PopularLately:
         return np.asarray(X[:, 0], dtype=np.float64)
 
 
-def popular_lately(_train: Dataset, _validate: Dataset) -> Scores:
+def popular_lately(_train: Dataset, _validate: Dataset) -> Learned:
     """The learner of `PopularLately`."""
-    return PopularLately()
+    return Learned(PopularLately(), PopularLately())
 
 
 def ours(loss: str = FUNNEL, threads: int = 1) -> Learner:
     """The product's own ranker with its defaults."""
 
-    def learn(train: Dataset, validate: Dataset) -> Scores:
-        return train_ranker(train, validate, loss, threads=threads).scorer
+    def learn(train: Dataset, validate: Dataset) -> Learned:
+        trained = train_ranker(train, validate, loss, threads=threads)
+        return Learned(trained.scorer, trained.judged)
 
     return learn
 

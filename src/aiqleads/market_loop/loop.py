@@ -46,6 +46,7 @@ from aiqleads.settings import Settings
 log = structlog.get_logger(__name__)
 
 _DRAWING = Drawing(share=0.02, temperature=0.5)
+_BOUGHT = 3  # label of a purchase, see `features.build.labels_of`
 
 
 @dataclass(frozen=True)
@@ -160,25 +161,25 @@ def run_arm(stage: Stage, arm: Arm, rhythm: Rhythm | None = None) -> LoopReport:
 
 
 def _fit(arm: Arm, known: Known, rhythm: Rhythm) -> _Model:
-    """A fitted model, and what its scores mean in purchases: by the last weeks' impressions.
-
-    The chances are fitted on the rankings of the last `RATE_DAYS`, by scores of a model that
-    has seen most of them; what that flatters is the slope, alike for all agents.
-    """
+    """A fitted model, what its scores mean in purchases, and how keen each agent is."""
     assert arm.learner is not None
     train, validate = windows(known, rhythm.validate_days)
-    scorer = arm.learner(train, validate)
+    learned = arm.learner(train, validate)
     if arm.kind != "re-ranked":
-        return _Model(scorer, Chances(0.0, 1.0, 0.5), {})
-    recent = known.rows[known.rows["at_market_us"] >= known.until_us - RATE_DAYS * US_PER_DAY]
-    X = np.asfortranarray(recent[list(scorer.features)].to_numpy(np.float32))
-    scores = scorer.score(X)
-    # The windows that stopped the fit were not learned from: their scores are honest.
-    late = recent["at_market_us"].to_numpy() >= known.until_us - rhythm.validate_days * US_PER_DAY
-    places, label = recent["position"].to_numpy(np.int64), recent["label"].to_numpy()
-    chances = fit_chances(scores[late], places[late], label[late] > 0, label[late] == 3)
-    expected = chances.of(scores) * chances.looks(places)
-    return _Model(scorer, chances, keenness(recent["agent_id"], expected, label == 3))
+        return _Model(learned.scorer, Chances(0.0, 1.0, 0.5), {})
+    at = known.rows["at_market_us"]
+    late = known.rows[at >= known.until_us - rhythm.validate_days * US_PER_DAY]
+    places, label = late["position"].to_numpy(np.int64), late["label"].to_numpy()
+    chances = fit_chances(_scores(learned.judged, late), places, label > 0, label == _BOUGHT)
+    recent = known.rows[at >= known.until_us - RATE_DAYS * US_PER_DAY]
+    looks = chances.looks(recent["position"].to_numpy(np.int64))
+    expected = chances.of(_scores(learned.scorer, recent)) * looks
+    bought = recent["label"].to_numpy() == _BOUGHT
+    return _Model(learned.scorer, chances, keenness(recent["agent_id"], expected, bought))
+
+
+def _scores(model: Scores, rows: pd.DataFrame) -> NDArray[np.float64]:
+    return model.score(np.asfortranarray(rows[list(model.features)].to_numpy(np.float32)))
 
 
 def keenness(

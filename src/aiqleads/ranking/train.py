@@ -60,11 +60,13 @@ class Trained:
     params: as given to CatBoost. curve: NDCG@10 on the validate window after each tree, of
     raw labels for a single loss, weighed by attention for the funnel, whose parts grow side
     by side; its last is the kept one. validate_ndcg: per request (G,), of labels weighed by
-    attention (`evaluate.weighed_ndcg_at`), idle openers left out. examination: the attention
-    learned from the train window.
+    attention (`evaluate.weighed_ndcg_at`), idle openers left out. judged: the model that this
+    is of, which has not learned from the validate window; the scorer itself where that has
+    not either. examination: the attention learned from the train window.
     """
 
     scorer: Scorer
+    judged: Scorer
     loss: str
     params: dict[str, Any]
     curve: NDArray[np.float64]
@@ -125,8 +127,10 @@ def train_ranker(
         trained_until_market_us=fitted.until_us,
         data=whole,
     )
+    scorer = Scorer(fitted.model, card)
     return Trained(
-        scorer=Scorer(fitted.model, card),
+        scorer=scorer,
+        judged=scorer if fitted.judged is fitted.model else Scorer(fitted.judged, card),
         loss=loss,
         params={**chosen, "loss_function": LOSSES[loss], "thread_count": threads},
         curve=fitted.curve,
@@ -180,6 +184,7 @@ class _Judge:
 @dataclass(frozen=True)
 class _Fitted:
     model: CatBoost
+    judged: CatBoost
     best_iteration: int
     until_us: int
     curve: Floats
@@ -196,6 +201,7 @@ def _fit_single(
     curve = next(iter(model.get_evals_result()["validation"].values()))
     return _Fitted(
         model=model,
+        judged=model,
         best_iteration=int(model.get_best_iteration() or 0),
         until_us=int(train.at_market_us.max()) + 1,
         curve=np.asarray(curve, dtype=np.float64),
@@ -212,12 +218,14 @@ def _fit_funnel(
     scores = chosen.growing(validate, shares)
     curve = [float(np.nanmean(judge.ndcg(score))) for score in scores]
     whole = funnel.refit_funnel(chosen, [train, validate], judge.examination, given)
+    judged = chosen.merged()
     return _Fitted(
         model=whole.merged(),
+        judged=judged,
         best_iteration=last - 1,
         until_us=int(validate.at_market_us.max()) + 1,
         curve=np.interp(np.arange(1, last + 1), shares * last, curve),
-        validate_ndcg=judge.ndcg(_raw(chosen.merged(), validate)),
+        validate_ndcg=judge.ndcg(_raw(judged, validate)),
     )
 
 

@@ -14,7 +14,7 @@ from aiqleads.domain import US_PER_DAY
 from aiqleads.features.build import build_training_frame
 from aiqleads.geo import grid, utm
 from aiqleads.ingest.market import Market
-from aiqleads.market_loop.arms import Arm, Drawing, PopularLately, popular_lately
+from aiqleads.market_loop.arms import Arm, Drawing, Learned, PopularLately, popular_lately
 from aiqleads.market_loop.figures import gini
 from aiqleads.market_loop.loop import Rhythm, keenness, run_arm
 from aiqleads.market_loop.stage import Stage, learned, prepare, windows, write_arrived
@@ -157,17 +157,24 @@ def test_figures_are_those_of_the_log(stage: Stage) -> None:
 
 def test_a_re_ranked_arm_publishes_sells_and_learns(stage: Stage) -> None:
     fitted: list[tuple[int, int]] = []
+    judged: list[int] = []
 
-    def learn(train: Any, validate: Any) -> PopularLately:
+    class Judged(PopularLately):
+        def score(self, X: Any) -> Any:
+            judged.append(len(X))
+            return super().score(X)
+
+    def learn(train: Any, validate: Any) -> Learned:
         assert train.at_market_us.max() < validate.at_market_us.min()
         fitted.append((len(train), len(validate)))
-        return PopularLately()
+        return Learned(PopularLately(), Judged())
 
     rhythm = Rhythm(retrain_days=2, validate_days=5, drawing=Drawing(0.5, 1.0))
     report = run_arm(stage, Arm("popular", "re-ranked", learn), rhythm)
     assert report.publications == DAYS
     assert report.trainings == len(fitted) == 2
     assert sum(fitted[1]) > sum(fitted[0]), "its own rankings are learned from"
+    assert judged == [validate for _, validate in fitted], "chances are read off honest scores"
     assert report.impressions > 0
     assert report.unbuyable == 0
     assert 0.2 < report.drawn < 0.8
@@ -215,7 +222,7 @@ def test_gini_is_nothing_for_equals_and_nearly_one_for_one() -> None:
 
 
 def test_popular_lately_needs_no_learning() -> None:
-    scorer = popular_lately(None, None)  # type: ignore[arg-type]
+    scorer = popular_lately(None, None).scorer  # type: ignore[arg-type]
     assert scorer.score(np.array([[3.0], [1.0]], np.float32)).tolist() == [3.0, 1.0]
     assert scorer.features == ("lead_views_7d",)
 
