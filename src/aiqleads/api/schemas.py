@@ -274,6 +274,10 @@ class HoldRequest(Body):
 
     lead_ids: Annotated[list[LeadId], Field(min_length=1, max_length=500)]
     mode: Literal["all_or_nothing", "best_effort"] = "all_or_nothing"
+    exclusive: Annotated[
+        bool,
+        Field(description="every slot of each lead, at the price of a lead that is yours alone"),
+    ] = False
 
 
 class HeldLead(Answer):
@@ -283,10 +287,15 @@ class HeldLead(Answer):
     price_cents: int
     currency: str
     price_lines: list[PriceLine]
+    expires_at: str
 
 
 class HoldAnswer(Answer):
-    """A hold: these leads are the agent's to buy until `expires_at`."""
+    """A hold: each of these leads is the agent's to buy until its `expires_at`.
+
+    The hold's own is that of the lead that ends first. An exclusive one keeps every slot of
+    each lead.
+    """
 
     hold_id: str
     expires_at: str
@@ -295,6 +304,7 @@ class HoldAnswer(Answer):
     refused: Annotated[
         list[dict[str, Any]], Field(description="with best_effort: why a lead was not held")
     ] = []
+    exclusive: bool = False
     server_time: str
 
 

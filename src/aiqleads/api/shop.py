@@ -26,7 +26,9 @@ from aiqleads.commerce import checkout, holds, orders, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.recommend.cards import moment
+from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store.database import reader
+from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
 from aiqleads.store.sources import withheld_leads
 
@@ -42,7 +44,15 @@ def place_hold(caller: Holder, once: Once, body: schemas.HoldRequest, state: Sta
         lines, buyers, absent = _asked(caller, body, state)
         slots.ensure(state.commerce, buyers)
         now_us = state.now_us()
-        held = holds.place(state.commerce, caller.agent, lines, body.mode, now_us, key=once.seed)
+        held = holds.place(
+            state.commerce,
+            caller.agent,
+            lines,
+            body.mode,
+            now_us,
+            key=once.seed,
+            exclusive=body.exclusive,
+        )
         held = replace(held, refused=(*held.refused, *absent))
         return _json(_hold(held, now_us), 201)
 
@@ -71,9 +81,16 @@ def _asked(
             if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
             continue
-        lines.append(holds.HoldLine(lead_id, quote_of(snapshot, row, tier, now_market_us)))
+        price = quote_of(snapshot, row, tier, now_market_us, exclusive=body.exclusive)
+        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row)))
         buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
     return lines, buyers, absent
+
+
+def _ends_us(snapshot: Snapshot, row: int) -> int | None:
+    """End of a lead's life on the wall clock; a market whose clock stands still has none."""
+    wall = snapshot.manifest.clock == "wall"
+    return int(snapshot.columns["expires_market_us"][row]) if wall else None
 
 
 def _withheld(state: ServiceState, lead_ids: Sequence[str]) -> set[str]:
@@ -268,9 +285,20 @@ def _hold(held: holds.Hold, now_us: int) -> schemas.HoldAnswer:
         hold_id=held.hold_id,
         expires_at=moment(held.expires_us),
         total_cents=held.total_cents,
-        items=[schemas.HeldLead.model_validate(item) for item in held.items],
+        items=[_held(item) for item in held.items],
         refused=list(held.refused),
+        exclusive=held.exclusive,
         server_time=moment(now_us),
+    )
+
+
+def _held(item: Item) -> schemas.HeldLead:
+    return schemas.HeldLead(
+        lead_id=item.lead_id,
+        price_cents=item.price_cents,
+        currency=item.currency,
+        price_lines=[schemas.PriceLine.model_validate(dict(line)) for line in item.price_lines],
+        expires_at=moment(item.expires_us),
     )
 
 

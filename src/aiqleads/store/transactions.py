@@ -56,7 +56,8 @@ class _Shared:
 
     def check(self) -> None:
         """Some faults (a full disk) make SQLite roll all of a transaction back by itself."""
-        if not self.connection.connection.dbapi_connection.in_transaction:
+        driver: Any = self.connection.connection.dbapi_connection
+        if driver is None or not driver.in_transaction:
             self.problem = _busy()
 
     @property

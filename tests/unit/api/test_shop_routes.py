@@ -40,6 +40,20 @@ def test_a_hold_is_bought_out_of_the_wallet(shop: Any) -> None:
     assert found["ledger_total_cents"] == 0
 
 
+def test_an_exclusive_hold_costs_what_an_exclusive_lead_costs(shop: Any) -> None:
+    lead = shop.lead(max_buyers=2)
+    body = {"lead_ids": [lead], "exclusive": True}
+    held = shop.ask("POST", "/v1/cart/holds", body).json()
+    assert held["exclusive"] is True
+    assert held["items"][0]["expires_at"] == held["expires_at"]
+    lines = {line["name"]: line for line in held["items"][0]["price_lines"]}
+    assert lines["exclusivity"]["about"] == "yours alone"
+    shared = shop.ask("GET", f"/v1/leads/{lead}").json()["price"]["total_cents"]
+    assert held["total_cents"] > shared
+    assert shop.ask("GET", "/v1/cart").json()["holds"][0]["exclusive"] is True
+    assert shop.hold("A0001", lead).json()["type"].endswith("lead-already-held")
+
+
 def test_a_hold_is_bought_by_card(shop: Any) -> None:
     held = shop.hold("A0003", shop.lead()).json()
     body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
