@@ -324,6 +324,66 @@ class ReleaseAnswer(Answer):
     released: int
 
 
+class Cap(Body):
+    """At most so many leads, or cents, in a span of time."""
+
+    measure: Annotated[Literal["leads", "spend"], Field(description="spend is in cents")]
+    per: Annotated[
+        Literal["hour", "day", "week", "month"],
+        Field(description="back from now; a month is the calendar's (UTC)"),
+    ]
+    most: Annotated[int, Field(ge=0, le=10**12)]
+
+
+class HoldFilters(Body):
+    """Which leads an agent lets itself hold; what is left out asks for nothing."""
+
+    intents: list[Intent] = []
+    property_types: Annotated[list[str], Field(max_length=100)] = []
+    max_price_cents: Annotated[
+        int | None, Field(gt=0, le=10**9, description="of the lead's own price")
+    ] = None
+
+
+class LimitsRequest(Body):
+    """The agent's own limits, in the place of all that it had."""
+
+    caps: Annotated[list[Cap], Field(max_length=8)] = []
+    filters: HoldFilters = HoldFilters()
+
+
+class CapUse(Answer):
+    """A cap of the agent's own and what is used of it."""
+
+    measure: str
+    per: str
+    most: int
+    used: int
+    frees_at: Annotated[str | None, Field(description="when some of that is free again")]
+
+
+class TierLimits(Answer):
+    """What the agent's tier allows."""
+
+    tier: str
+    hold_minutes: int
+    live_holds: int
+    live_holds_used: int
+    bulk: int
+    new_lead_delay_minutes: int
+    price_factor: float
+    requests_per_minute: int
+    cool_down_minutes: int
+
+
+class LimitsAnswer(Answer):
+    """What an agent may do: by its tier, and by what it has set itself."""
+
+    tier: TierLimits
+    caps: list[CapUse]
+    filters: HoldFilters
+
+
 class CheckoutRequest(Body):
     """Holds to buy, paid from the wallet or by a card's payment method."""
 

@@ -428,6 +428,27 @@ api_key = Table(
     Column("revoked_us", BigInteger),
 )
 
+# What an agent has bound itself to: at most so many leads, or cents, in a span of time.
+agent_cap = Table(
+    "agent_cap",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("measure", String(8), primary_key=True),  # leads, spend (cents)
+    Column("per", String(8), primary_key=True),  # hour, day, week, month
+    Column("most", BigInteger, nullable=False),
+    CheckConstraint("measure in ('leads','spend')", name="measure"),
+    CheckConstraint("per in ('hour','day','week','month')", name="per"),
+    CheckConstraint("most >= 0", name="most"),
+)
+
+# Which leads the agent lets itself hold; a JSON object, see commerce.caps.
+agent_filter = Table(
+    "agent_filter",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
 lead_slot = Table(
     "lead_slot",
     commerce_metadata,
