@@ -44,7 +44,8 @@ class InteractionKind(StrEnum):
 class Entitlements:
     """What a tier may do; commerce and recommend both read it.
 
-    hold_minutes: life of a hold (wall clock). live_holds: at the same time.
+    hold_minutes: life of a hold (wall clock), and all that one lead may be held for free.
+    live_holds: at the same time.
     bulk: leads per call. new_lead_delay_minutes: age at which a lead first shows
     (market clock). price_factor: multiplies the lead's price. requests_per_minute: per key.
     """
@@ -62,3 +63,6 @@ ENTITLEMENTS: dict[Tier, Entitlements] = {
     Tier.PRO: Entitlements(60, 50, 50, 15, 0.90, 500),
     Tier.ENTERPRISE: Entitlements(24 * 60, 500, 500, 0, 0.80, 1000),
 }
+
+#: after a hold ended unsold its agent lets the lead be for so long, minutes of the wall clock
+COOL_DOWN_MINUTES = 30

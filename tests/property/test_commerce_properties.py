@@ -17,7 +17,7 @@ from aiqleads.commerce.checkout import pay_by_card, pay_by_wallet
 from aiqleads.commerce.payments import offline_payments
 from aiqleads.commerce.pricing import PRICES, PriceLine, Quote, quote, quote_many
 from aiqleads.commerce.stripe_standin import StandIn
-from aiqleads.domain import Intent, Tier
+from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, Intent, Tier
 from aiqleads.errors import AIQLeadsError, Refused
 from aiqleads.settings import Settings
 from aiqleads.store.database import connect, open_room
@@ -60,6 +60,8 @@ def test_waiting_never_makes_a_lead_dearer(lead: dict, hours: float) -> None:
 AGENTS = ("A1", "A2", "A3")
 PLACES = {"L1": 1, "L2": 2, "L3": 3}
 MINUTE = 60_000_000
+COOL_DOWN = COOL_DOWN_MINUTES * MINUTE
+HOLD_TIME = ENTITLEMENTS[Tier.BASIC].hold_minutes * MINUTE
 _store = Path(tempfile.mkdtemp(prefix="aiqleads-commerce-")) / "empty"
 
 
@@ -90,6 +92,11 @@ class Shop(RuleBasedStateMachine):
         wallet.topup(self.engine, self.payments, "A1", 500_000, "pm_card_visa", self.now)
         self.held: dict[tuple[str, str], tuple[str, int]] = {}  # (agent, lead): hold, until
         self.sold: set[tuple[str, str]] = set()
+        self.exclusive: set[str] = set()
+        self.sold_whole: set[str] = set()
+        self.began: dict[tuple[str, str], int] = {}
+        self.used: dict[tuple[str, str], int] = {}
+        self.ended: dict[tuple[str, str], int] = {}
 
     def teardown(self) -> None:
         self.engine.dispose()
@@ -100,20 +107,44 @@ class Shop(RuleBasedStateMachine):
 
     def room(self, who: str, lead: str) -> bool:
         taken = [a for a, x in [*self.live(), *self.sold] if x == lead]
-        return who not in taken and len(taken) < PLACES[lead]
+        whole = lead in self.whole()
+        return who not in taken and not whole and len(taken) < PLACES[lead] and self.may(who, lead)
+
+    def whole(self) -> set[str]:
+        """Leads that somebody has for himself."""
+        mine = {lead for (_, lead), hold in self.live().items() if hold in self.exclusive}
+        return mine | self.sold_whole
+
+    def may(self, who: str, lead: str) -> bool:
+        """Whether the agent has let the lead be long enough, and has time for it left."""
+        rested = self.now >= self.ended.get((who, lead), -(10**18)) + COOL_DOWN
+        return rested and self.used.get((who, lead), 0) < HOLD_TIME
+
+    def over(self, pair: tuple[str, str], at: int) -> None:
+        began = self.began.pop(pair, None)
+        if began is not None:
+            self.used[pair] = self.used.get(pair, 0) + at - began
+            self.ended[pair] = at
 
     @rule(who=st.sampled_from(AGENTS), leads=st.sets(st.sampled_from(list(PLACES)), min_size=1),
-          best=st.booleans())  # fmt: skip
-    def hold(self, who: str, leads: set[str], best: bool) -> None:
+          best=st.booleans(), alone=st.booleans())  # fmt: skip
+    def hold(self, who: str, leads: set[str], best: bool, alone: bool) -> None:
         price = Quote(2_500, "USD", (PriceLine("base", 2_500, "a lead"),))
         lines = [holds.HoldLine(lead, price) for lead in leads]
-        can = {lead for lead in leads if self.room(who, lead)}
+        touched = {lead for _, lead in [*self.live(), *self.sold]}
+        can = {x for x in leads if self.room(who, x) and not (alone and x in touched)}
         mode = "best_effort" if best else "all_or_nothing"
         try:
-            held = holds.place(self.engine, who, lines, mode, self.now)
+            held = holds.place(self.engine, who, lines, mode, self.now, exclusive=alone)
             got = {item.lead_id for item in held.items}
-            for lead in got:
-                self.held[who, lead] = (held.hold_id, held.expires_us)
+            for item in held.items:
+                self.held[who, item.lead_id] = (held.hold_id, item.expires_us)
+                self.began[who, item.lead_id] = self.now
+                assert item.expires_us - self.now == HOLD_TIME - self.used.get(
+                    (who, item.lead_id), 0
+                )
+            if alone:
+                self.exclusive.add(held.hold_id)
         except Refused:
             got = set()
         assert got == (can if best or can == leads else set())
@@ -121,12 +152,16 @@ class Shop(RuleBasedStateMachine):
     @rule(minutes=st.sampled_from([1, 7, 15, 40]))
     def wait(self, minutes: int) -> None:
         self.now += minutes * MINUTE
+        for pair, (_, until) in self.held.items():
+            if until <= self.now:
+                self.over(pair, until)
 
     @precondition(lambda self: self.live())
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         who, lead = data.draw(st.sampled_from(sorted(self.live())))
         hold_id, _ = self.held.pop((who, lead))
+        self.over((who, lead), self.now)
         assert holds.release(self.engine, who, hold_id, self.now, lead_id=lead) == 1
 
     @precondition(lambda self: self.held)
@@ -146,6 +181,8 @@ class Shop(RuleBasedStateMachine):
         else:
             assert mine <= set(self.live())
             self.sold |= mine
+            if hold_id in self.exclusive:
+                self.sold_whole |= {lead for _, lead in mine}
             self.held = {p: h for p, h in self.held.items() if p not in mine}
 
     @invariant()

@@ -227,8 +227,13 @@ def offered_row(
     return row, tier
 
 
-def quote_of(snapshot: Snapshot, row: int, tier: Tier, now_market_us: int) -> Quote:
-    """The price of one lead, made of what is shown: its lines give nothing else away."""
+def quote_of(
+    snapshot: Snapshot, row: int, tier: Tier, now_market_us: int, *, exclusive: bool = False
+) -> Quote:
+    """The price of one lead, made of what is shown: its lines give nothing else away.
+
+    exclusive: of a lead that is sold to this agent alone, whatever the number of its slots.
+    """
     columns, manifest = snapshot.columns, snapshot.manifest
     return quote(
         intent=manifest.intents[int(columns["intent"][row])],
@@ -236,7 +241,7 @@ def quote_of(snapshot: Snapshot, row: int, tier: Tier, now_market_us: int) -> Qu
         quality=float(shown_quality(columns["quality"][row])),
         age_hours=float(now_market_us - shown_received(columns["received_market_us"][row]))
         / US_PER_HOUR,
-        max_buyers=int(columns["max_buyers"][row]),
+        max_buyers=1 if exclusive else int(columns["max_buyers"][row]),
         tier=tier,
     )
 

@@ -274,6 +274,10 @@ class HoldRequest(Body):
 
     lead_ids: Annotated[list[LeadId], Field(min_length=1, max_length=500)]
     mode: Literal["all_or_nothing", "best_effort"] = "all_or_nothing"
+    exclusive: Annotated[
+        bool,
+        Field(description="every slot of each lead, at the price of a lead that is yours alone"),
+    ] = False
 
 
 class HeldLead(Answer):
@@ -283,10 +287,15 @@ class HeldLead(Answer):
     price_cents: int
     currency: str
     price_lines: list[PriceLine]
+    expires_at: str
 
 
 class HoldAnswer(Answer):
-    """A hold: these leads are the agent's to buy until `expires_at`."""
+    """A hold: each of these leads is the agent's to buy until its `expires_at`.
+
+    The hold's own is that of the lead that ends first. An exclusive one keeps every slot of
+    each lead.
+    """
 
     hold_id: str
     expires_at: str
@@ -295,6 +304,7 @@ class HoldAnswer(Answer):
     refused: Annotated[
         list[dict[str, Any]], Field(description="with best_effort: why a lead was not held")
     ] = []
+    exclusive: bool = False
     server_time: str
 
 
@@ -312,6 +322,66 @@ class ReleaseAnswer(Answer):
 
     hold_id: str
     released: int
+
+
+class Cap(Body):
+    """At most so many leads, or cents, in a span of time."""
+
+    measure: Annotated[Literal["leads", "spend"], Field(description="spend is in cents")]
+    per: Annotated[
+        Literal["hour", "day", "week", "month"],
+        Field(description="back from now; a month is the calendar's (UTC)"),
+    ]
+    most: Annotated[int, Field(ge=0, le=10**12)]
+
+
+class HoldFilters(Body):
+    """Which leads an agent lets itself hold; what is left out asks for nothing."""
+
+    intents: list[Intent] = []
+    property_types: Annotated[list[str], Field(max_length=100)] = []
+    max_price_cents: Annotated[
+        int | None, Field(gt=0, le=10**9, description="of the lead's own price")
+    ] = None
+
+
+class LimitsRequest(Body):
+    """The agent's own limits, in the place of all that it had."""
+
+    caps: Annotated[list[Cap], Field(max_length=8)] = []
+    filters: HoldFilters = HoldFilters()
+
+
+class CapUse(Answer):
+    """A cap of the agent's own and what is used of it."""
+
+    measure: str
+    per: str
+    most: int
+    used: int
+    frees_at: Annotated[str | None, Field(description="when some of that is free again")]
+
+
+class TierLimits(Answer):
+    """What the agent's tier allows."""
+
+    tier: str
+    hold_minutes: int
+    live_holds: int
+    live_holds_used: int
+    bulk: int
+    new_lead_delay_minutes: int
+    price_factor: float
+    requests_per_minute: int
+    cool_down_minutes: int
+
+
+class LimitsAnswer(Answer):
+    """What an agent may do: by its tier, and by what it has set itself."""
+
+    tier: TierLimits
+    caps: list[CapUse]
+    filters: HoldFilters
 
 
 class CheckoutRequest(Body):

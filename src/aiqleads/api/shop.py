@@ -22,11 +22,16 @@ from aiqleads.api.once import Once
 from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.state import ServiceState, State
-from aiqleads.commerce import checkout, holds, orders, slots, wallet
+from aiqleads.commerce import caps, checkout, holds, orders, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
+from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.recommend.cards import moment
+from aiqleads.recommend.snapshot import Snapshot
+from aiqleads.store import agents
+from aiqleads.store.caps import Cap
 from aiqleads.store.database import reader
+from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
 from aiqleads.store.sources import withheld_leads
 
@@ -42,7 +47,15 @@ def place_hold(caller: Holder, once: Once, body: schemas.HoldRequest, state: Sta
         lines, buyers, absent = _asked(caller, body, state)
         slots.ensure(state.commerce, buyers)
         now_us = state.now_us()
-        held = holds.place(state.commerce, caller.agent, lines, body.mode, now_us, key=once.seed)
+        held = holds.place(
+            state.commerce,
+            caller.agent,
+            lines,
+            body.mode,
+            now_us,
+            key=once.seed,
+            exclusive=body.exclusive,
+        )
         held = replace(held, refused=(*held.refused, *absent))
         return _json(_hold(held, now_us), 201)
 
@@ -55,25 +68,42 @@ def _asked(
     """The leads with their prices, with their buyers, and what best_effort does without.
 
     UnknownName for a lead that is not on offer, Refused `lead-withheld` for one that may
-    not be sold now; with best_effort only when none is left.
+    not be sold now and `outside-filters` for one that the agent has ruled out; with
+    best_effort only when none is left.
     """
     snapshot = state.snapshot
     now_market_us = snapshot.market_now_us(state.now_us())
     withheld = _withheld(state, body.lead_ids)
+    wanted = caps.filters_of(state.commerce, caller.agent)
     lines, buyers, absent = [], [], []
     for lead_id in body.lead_ids:
         try:
             row, tier = offered_row(state, snapshot, caller, lead_id)
             if lead_id in withheld:
                 raise _not_sold(lead_id)
+            price = quote_of(snapshot, row, tier, now_market_us, exclusive=body.exclusive)
+            columns, manifest = snapshot.columns, snapshot.manifest
+            caps.check_lead(
+                wanted,
+                lead_id,
+                manifest.intents[int(columns["intent"][row])],
+                manifest.property_types[int(columns["property_type"][row])],
+                price.total_cents,
+            )
         except (UnknownName, Refused) as problem:
             absent.append({"lead_id": lead_id, "kind": problem.kind, "detail": problem.detail})
             if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
             continue
-        lines.append(holds.HoldLine(lead_id, quote_of(snapshot, row, tier, now_market_us)))
+        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row)))
         buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
     return lines, buyers, absent
+
+
+def _ends_us(snapshot: Snapshot, row: int) -> int | None:
+    """End of a lead's life on the wall clock; a market whose clock stands still has none."""
+    wall = snapshot.manifest.clock == "wall"
+    return int(snapshot.columns["expires_market_us"][row]) if wall else None
 
 
 def _withheld(state: ServiceState, lead_ids: Sequence[str]) -> set[str]:
@@ -188,6 +218,49 @@ def get_order(
     return _order(orders.get(state.commerce, caller.agent, order_id))
 
 
+@router.get("/v1/limits")
+def get_limits(caller: OrderReader, state: State) -> schemas.LimitsAnswer:
+    """What the agent may do: by its tier, and by what it has set itself."""
+    return _limits(state, caller.agent)
+
+
+@router.put("/v1/limits")
+def put_limits(
+    caller: Depositor, body: schemas.LimitsRequest, state: State
+) -> schemas.LimitsAnswer:
+    """Replaces the agent's own caps and filters."""
+    made = [Cap(one.measure, one.per, one.most) for one in body.caps]
+    filters = caps.Filters.parse(body.filters.model_dump(mode="json"))
+    caps.put(state.commerce, caller.agent, made, filters)
+    return _limits(state, caller.agent)
+
+
+def _limits(state: ServiceState, agent_id: str) -> schemas.LimitsAnswer:
+    now_us = state.now_us()
+    found = caps.view(state.commerce, agent_id, now_us)
+    tier = agents.get(state.commerce, agent_id).tier
+    live = sum(len(held.items) for held in holds.cart(state.commerce, agent_id, now_us).holds)
+    return schemas.LimitsAnswer(
+        tier=schemas.TierLimits(
+            tier=tier,
+            live_holds_used=live,
+            cool_down_minutes=COOL_DOWN_MINUTES,
+            **vars(ENTITLEMENTS[tier]),
+        ),
+        caps=[
+            schemas.CapUse(
+                measure=use.cap.measure,
+                per=use.cap.per,
+                most=use.cap.most,
+                used=use.used,
+                frees_at=None if use.frees_us is None else moment(use.frees_us),
+            )
+            for use in found.caps
+        ],
+        filters=schemas.HoldFilters.model_validate(vars(found.filters)),
+    )
+
+
 @router.get("/v1/wallet")
 def get_wallet(caller: OrderReader, state: State) -> schemas.WalletAnswer:
     """The agent's credit and its newest movements."""
@@ -268,9 +341,20 @@ def _hold(held: holds.Hold, now_us: int) -> schemas.HoldAnswer:
         hold_id=held.hold_id,
         expires_at=moment(held.expires_us),
         total_cents=held.total_cents,
-        items=[schemas.HeldLead.model_validate(item) for item in held.items],
+        items=[_held(item) for item in held.items],
         refused=list(held.refused),
+        exclusive=held.exclusive,
         server_time=moment(now_us),
+    )
+
+
+def _held(item: Item) -> schemas.HeldLead:
+    return schemas.HeldLead(
+        lead_id=item.lead_id,
+        price_cents=item.price_cents,
+        currency=item.currency,
+        price_lines=[schemas.PriceLine.model_validate(dict(line)) for line in item.price_lines],
+        expires_at=moment(item.expires_us),
     )
 
 

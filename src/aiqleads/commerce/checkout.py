@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
+from aiqleads.commerce.caps import check_purchase
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import drive, refusal_of
@@ -79,7 +80,8 @@ def pay_by_wallet(
     the order written, the ledger posted. key: as in `holds.place`.
 
     Refused: `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
-    `hold-expired` 409 (lead_ids, hold_ids), `busy` 503. UnknownName for a hold of nobody's
+    `purchase-limit-reached` 403 (see `caps.check_purchase`), `hold-expired` 409 (lead_ids,
+    hold_ids), `busy` 503. UnknownName for a hold of nobody's
     or of another agent.
     """
     order_id = new_id("ord", agent_id, key)
@@ -88,6 +90,7 @@ def pay_by_wallet(
         if key is not None and (before := rows.find(connection, order_id)) is not None:
             return before
         items = _live_items(connection, agent_id, hold_ids, now_us)
+        check_purchase(connection, agent_id, _prices(items), now_us)
         order = _order(order_id, agent_id, "paid", "wallet", items, now_us)
         wallet = ledger.wallet_of(agent_id)
         _check_balance(ledger.credit_balance(connection, wallet), order.amount_cents)
@@ -106,6 +109,10 @@ def pay_by_wallet(
             now_us,
         )
     return order
+
+
+def _prices(items: Sequence[Item]) -> list[tuple[str, int]]:
+    return [(item.lead_id, item.price_cents) for item in items]
 
 
 def _check_balance(balance_cents: int, needed_cents: int) -> None:
@@ -138,10 +145,11 @@ def pay_by_card(
     goes on with client_secret) or `pending` (202: the bank is still at it). key: as in
     `holds.place`; a repeat goes on where the first run stopped.
 
-    Refused: `card-declined` 402 (decline_code), `hold-expired` 409 (before paying, or lost
-    meanwhile: the authorisation is void), `payment-outcome-unknown` 202 (order_id: look
-    there, or ask again under the same key), `busy` 503 (before
-    Stripe heard of anything). InvalidInput for a payment method that cannot be charged.
+    Refused: `card-declined` 402 (decline_code), `purchase-limit-reached` 403 (before Stripe
+    heard of anything), `hold-expired` 409 (before paying, or lost meanwhile: the authorisation
+    is void), `payment-outcome-unknown` 202 (order_id: look there, or ask again under the same
+    key), `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that
+    cannot be charged.
     """
     order_id = new_id("ord", agent_id, key)
     with writing(engine) as connection:
@@ -169,6 +177,7 @@ def _open_order(
 ) -> None:
     """Writes the order and its attempt, keys included, before Stripe hears of anything."""
     items = _live_items(connection, agent_id, hold_ids, now_us)
+    check_purchase(connection, agent_id, _prices(items), now_us)
     holds.extend(connection, items, now_us + PAYMENT_WINDOW_US, now_us)
     items = _live_items(connection, agent_id, hold_ids, now_us)
     order = _order(order_id, agent_id, "pending", "card", items, now_us)

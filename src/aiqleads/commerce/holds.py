@@ -1,25 +1,33 @@
 """Holding leads: a hold keeps one slot of each lead, at a frozen price, until its time is up.
 
 The cart is the agent's live holds; there is no second one. Expiry is a comparison at read
-time: a slot whose `held_until` has come is free for every reader.
+time: a slot whose `held_until` has come is free for every reader. An exclusive hold keeps all
+slots of a lead: one is held, the others stand empty, and its sale closes them for good.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, select
 
 from aiqleads.commerce.ids import new_id
-from aiqleads.commerce.limits import check_bulk, no_room, room_for_holds, seconds_until
+from aiqleads.commerce.limits import (
+    check_bulk,
+    held_too_long,
+    hold_until,
+    no_room,
+    room_for_holds,
+    seconds_until,
+)
 from aiqleads.commerce.pricing import Quote
-from aiqleads.domain import ENTITLEMENTS, US_PER_SECOND, Tier
+from aiqleads.domain import Tier
 from aiqleads.errors import AIQLeadsError, InvalidInput, Refused, UnknownName
 from aiqleads.store import holds as rows
 from aiqleads.store.database import reader
-from aiqleads.store.holds import Item, Slot
+from aiqleads.store.holds import Item, Past, Slot
 from aiqleads.store.tables import hold, hold_item
 from aiqleads.store.transactions import writing
 
@@ -28,17 +36,22 @@ Mode = Literal["all_or_nothing", "best_effort"]
 
 @dataclass(frozen=True)
 class HoldLine:
-    """A lead to hold and the price that the hold freezes."""
+    """A lead to hold and the price that the hold freezes.
+
+    ends_us: end of the lead's life (wall us), which no hold outlives; None where it has none.
+    """
 
     lead_id: str
     price: Quote
+    ends_us: int | None = None
 
 
 @dataclass(frozen=True)
 class Hold:
-    """What was held: one slot of each lead until `expires_us` (wall us).
+    """What was held: a slot of each lead; `expires_us` (wall) is when the first of them ends.
 
-    refused: with best_effort, {lead_id, kind, detail, ..} for each lead that was not.
+    exclusive: all slots of each lead. refused: with best_effort, {lead_id, kind, detail, ..}
+    for each lead that was not.
     """
 
     hold_id: str
@@ -46,6 +59,7 @@ class Hold:
     expires_us: int
     items: tuple[Item, ...]
     refused: tuple[dict[str, Any], ...] = ()
+    exclusive: bool = False
 
     @property
     def total_cents(self) -> int:
@@ -67,32 +81,47 @@ class Cart:
         return sum(held.total_cents for held in self.holds)
 
 
-def _refusal(
-    lead_id: str, slots: Sequence[Slot], agent_id: str, now_us: int
-) -> AIQLeadsError | Slot:
-    """The slot to take, or why there is none."""
+def _slots_for(
+    lead_id: str, slots: Sequence[Slot], agent_id: str, now_us: int, *, exclusive: bool
+) -> AIQLeadsError | list[Slot]:
+    """The slots to take, the agent's own expired row first, or why there are none.
+
+    That row must go first: an agent has at most one slot of a lead.
+    """
     mine = next((slot for slot in slots if slot.agent_id == agent_id), None)
-    if mine is not None and mine.is_expired(now_us):
-        return mine  # its row must go first: an agent has at most one slot of a lead
     if mine is not None and mine.state == "sold":
         return Refused("lead-sold", f"you have bought {lead_id} already", yours=True)
-    if mine is not None:
+    if mine is not None and not mine.is_expired(now_us):
         wait = seconds_until(mine.held_until_us or now_us, now_us)
         detail = f"you hold {lead_id} already"
         return Refused(
             "lead-already-held", detail, yours=True, hold_id=mine.hold_id, retry_after=wait
         )
-    for slot in slots:
-        if slot.is_open(now_us):
-            return slot
-    ends = [slot.held_until_us for slot in slots if slot.held_until_us is not None]
-    if ends:
-        wait = seconds_until(min(ends), now_us)
-        detail = f"{lead_id} is held by another agent for up to {wait} s"
-        return Refused("lead-already-held", detail, yours=False, retry_after=wait)
-    if slots:
+    own_first = sorted(slots, key=lambda slot: (slot.agent_id != agent_id, slot.slot))
+    open_ = [slot for slot in own_first if slot.is_open(now_us)]
+    if open_ and (not exclusive or len(open_) == len(slots)):
+        return open_ if exclusive else open_[:1]
+    if not slots:
+        return UnknownName(f"no lead {lead_id!r}")
+    return _taken(lead_id, slots, now_us, exclusive=exclusive)
+
+
+def _taken(lead_id: str, slots: Sequence[Slot], now_us: int, *, exclusive: bool) -> Refused:
+    gone = [slot for slot in slots if slot.state in ("sold", "closed")]
+    if len(gone) == len(slots):
         return Refused("lead-sold", f"{lead_id} is sold", yours=False)
-    return UnknownName(f"no lead {lead_id!r}")
+    if exclusive and gone:
+        detail = f"{lead_id} is sold to somebody already; it can only be shared"
+        return Refused("lead-sold", detail, yours=False)
+    ends = [
+        slot.held_until_us
+        for slot in slots
+        if slot.held_until_us is not None and slot.held_until_us > now_us
+    ]
+    # An exclusive hold waits for the last of them, any other for the first.
+    wait = seconds_until(max(ends) if exclusive else min(ends), now_us)
+    detail = f"{lead_id} is held by another agent for up to {wait} s"
+    return Refused("lead-already-held", detail, yours=False, retry_after=wait)
 
 
 def _told(lead_id: str, problem: AIQLeadsError) -> dict[str, Any]:
@@ -124,14 +153,17 @@ def place(
     now_us: int,
     *,
     key: str | None = None,
+    exclusive: bool = False,
 ) -> Hold:
     """Holds the leads for as long as the agent's tier allows, in one short transaction.
 
     all_or_nothing: each lead or none. best_effort: those that can be held and fit, the
-    others listed in `refused`. now_us: wall clock. key: the request's idempotency key; the
-    same agent and key are the same hold, however often this runs.
+    others listed in `refused`. exclusive: every slot of each lead, or not the lead. now_us:
+    wall clock. key: the request's idempotency key; the same agent and key are the same hold,
+    however often this runs.
 
-    Refused: `lead-already-held` 409 (retry_after seconds), `lead-sold` 409,
+    Refused: `lead-already-held` 409 (retry_after seconds), `lead-sold` 409, `hold-cooldown` 409
+    and `hold-time-used` 409 for a lead that the agent has held before, `lead-expired` 409,
     `hold-limit-reached` 403 (limit, value, used, fits), `bulk-conflict` 409 (items: a reason
     for each lead) when several were named, `busy` 503. UnknownName 404 for a stranger or a
     lead without slots. InvalidInput 422 for an empty or repeating list.
@@ -142,44 +174,89 @@ def place(
         tier = rows.lock_agent(connection, agent_id)
         if key is not None and (before := _stored(connection, hold_id, now_us)) is not None:
             return before
-        return _place(connection, hold_id, agent_id, tier, asked, mode, now_us)
+        head = Hold(hold_id, agent_id, 0, (), exclusive=exclusive)
+        return _place(connection, head, tier, asked, mode, now_us)
 
 
 def _place(
     connection: Connection,
-    hold_id: str,
-    agent_id: str,
+    head: Hold,
     tier: Tier,
     asked: list[HoldLine],
     mode: Mode,
     now_us: int,
 ) -> Hold:
+    agent_id, lead_ids = head.agent_id, [line.lead_id for line in asked]
     check_bulk(tier, len(asked))
     live, frees_us = rows.live_holds(connection, agent_id, now_us)
     room = room_for_holds(tier, live)
     if room < len(asked) and (mode == "all_or_nothing" or room == 0):
         raise no_room(tier, live, len(asked), frees_us, now_us)
-    slots = rows.slots_of(connection, [line.lead_id for line in asked])
-    chosen: list[tuple[HoldLine, Slot]] = []
+    slots = rows.slots_of(connection, lead_ids)
+    past = rows.past_of(connection, agent_id, lead_ids, now_us)
+    chosen: list[_Grant] = []
     problems: list[tuple[str, AIQLeadsError]] = []
     for line in asked:
-        answer = _refusal(line.lead_id, slots.get(line.lead_id, []), agent_id, now_us)
-        if isinstance(answer, Slot) and len(chosen) == room:
+        before = past.get(line.lead_id, Past())
+        answer = _grant(head, tier, line, slots.get(line.lead_id, []), before, now_us)
+        if isinstance(answer, _Grant) and len(chosen) == room:
             answer = no_room(tier, live + room, 1, frees_us, now_us)
-        if isinstance(answer, Slot):
-            chosen.append((line, answer))
+        if isinstance(answer, _Grant):
+            chosen.append(answer)
         else:
             problems.append((line.lead_id, answer))
     if problems and (mode == "all_or_nothing" or not chosen):
         raise _conflict(asked, problems)
-    until_us = now_us + ENTITLEMENTS[tier].hold_minutes * 60 * US_PER_SECOND
-    rows.add_hold(connection, hold_id, agent_id, mode, len(asked), now_us, until_us)
+    first_us = min(each.until_us for each in chosen)
+    rows.add_hold(
+        connection,
+        head.hold_id,
+        agent_id,
+        mode,
+        len(asked),
+        now_us,
+        first_us,
+        exclusive=head.exclusive,
+    )
     items = tuple(
-        rows.take(connection, slot, agent_id, hold_id, _frozen(line.price), now_us, until_us)
-        for line, slot in chosen
+        rows.take(
+            connection,
+            each.slots,
+            agent_id,
+            head.hold_id,
+            _frozen(each.line.price),
+            now_us,
+            each.until_us,
+            exclusive=head.exclusive,
+        )
+        for each in chosen
     )
     refused = tuple(_told(lead_id, problem) for lead_id, problem in problems)
-    return Hold(hold_id, agent_id, until_us, items, refused)
+    return replace(head, expires_us=first_us, items=items, refused=refused)
+
+
+@dataclass(frozen=True)
+class _Grant:
+    """A lead that can be held: with which slots, and how long."""
+
+    line: HoldLine
+    slots: list[Slot]
+    until_us: int
+
+
+def _grant(
+    head: Hold, tier: Tier, line: HoldLine, slots: Sequence[Slot], past: Past, now_us: int
+) -> _Grant | AIQLeadsError:
+    """What of a lead a hold gets, or why it gets nothing."""
+    free = _slots_for(line.lead_id, slots, head.agent_id, now_us, exclusive=head.exclusive)
+    if isinstance(free, AIQLeadsError):
+        return free
+    if problem := held_too_long(tier, line.lead_id, past, now_us):
+        return problem
+    until_us = hold_until(tier, past, line.ends_us, now_us)
+    if until_us <= now_us:
+        return Refused("lead-expired", f"the life of {line.lead_id} is over")
+    return _Grant(line, free, until_us)
 
 
 def _frozen(price: Quote) -> tuple[int, str, list[dict[str, Any]]]:
@@ -208,7 +285,9 @@ def _stored(connection: Connection, hold_id: str, now_us: int) -> Hold | None:
         for item in rows.live_items(connection, head.agent_id, now_us)
         if item.hold_id == hold_id
     ]
-    return Hold(hold_id, head.agent_id, head.expires_us, tuple(items))
+    return Hold(
+        hold_id, head.agent_id, head.expires_us, tuple(items), exclusive=bool(head.exclusive)
+    )
 
 
 def cart(engine: Engine, agent_id: str, now_us: int) -> Cart:
@@ -219,7 +298,13 @@ def cart(engine: Engine, agent_id: str, now_us: int) -> Cart:
     for item in sorted(items, key=lambda item: (item.expires_us, item.hold_id, item.lead_id)):
         grouped.setdefault(item.hold_id, []).append(item)
     held = tuple(
-        Hold(hold_id, agent_id, min(item.expires_us for item in group), tuple(group))
+        Hold(
+            hold_id,
+            agent_id,
+            min(item.expires_us for item in group),
+            tuple(group),
+            exclusive=group[0].exclusive,
+        )
         for hold_id, group in grouped.items()
     )
     return Cart(agent_id, held, now_us)
@@ -240,7 +325,7 @@ def release(
             _had(connection, hold_id, lead_id)
         chosen = [item for item in items if item.live and lead_id in (None, item.lead_id)]
         for item in chosen:
-            rows.free(connection, item, agent_id, now_us)
+            rows.free(connection, item, now_us)
     return len(chosen)
 
 

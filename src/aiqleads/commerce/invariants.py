@@ -42,6 +42,7 @@ ABOUT = {
     "L4": "no wallet is below zero",
     "S1": "a lead is disclosed to at most as many agents as it has slots",
     "S2": "an agent has at most one held or sold slot of a lead, and buys it once",
+    "S3": "what an exclusive sale kept empty is closed, and the lead has no other buyer",
     "S4": "an order's leads are all sold to it, or none",
     "H1": "granted intervals of a slot never overlap",
     "H2": "nothing was sold after its hold had ended",
@@ -174,6 +175,20 @@ def _doubled(connection: Connection) -> list[str]:
     return [lead_id for query in (slots, bought) for lead_id in connection.execute(query).scalars()]
 
 
+def _shared_though_exclusive(connection: Connection) -> list[str]:
+    other = lead_slot.alias()
+    broken = (
+        select(lead_slot.c.lead_id)
+        .join(hold, and_(hold.c.hold_id == lead_slot.c.hold_id, hold.c.exclusive))
+        .join(
+            other,
+            and_(other.c.lead_id == lead_slot.c.lead_id, other.c.slot != lead_slot.c.slot),
+        )
+        .where(lead_slot.c.state == "sold", other.c.state != "closed")
+    )
+    return sorted(set(connection.execute(broken).scalars()))
+
+
 def _half_sold(connection: Connection) -> list[str]:
     is_its = and_(
         lead_slot.c.state == "sold",
@@ -212,27 +227,21 @@ def _half_sold(connection: Connection) -> list[str]:
     return [str(o) for query in (wrong, orphan, empty) for o in connection.execute(query).scalars()]
 
 
-_ended = func.coalesce(hold_item.c.ended_us, hold.c.expires_us)
+_ended = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
 
 
 def _overlapping(connection: Connection) -> list[str]:
     before = func.lag(_ended).over(
         partition_by=(hold_item.c.lead_id, hold_item.c.slot), order_by=hold_item.c.token
     )
-    grants = (
-        select(hold_item.c.hold_id, hold_item.c.granted_us, before.label("before"))
-        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
-        .subquery()
-    )
+    grants = select(hold_item.c.hold_id, hold_item.c.granted_us, before.label("before")).subquery()
     early = select(grants.c.hold_id).where(grants.c.granted_us < grants.c.before)
     return list(connection.execute(early).scalars())
 
 
 def _sold_late(connection: Connection) -> list[str]:
-    late = (
-        select(hold_item.c.hold_id)
-        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
-        .where(hold_item.c.ended_how == "sold", hold_item.c.ended_us >= hold.c.expires_us)
+    late = select(hold_item.c.hold_id).where(
+        hold_item.c.ended_how == "sold", hold_item.c.ended_us >= hold_item.c.until_us
     )
     return list(connection.execute(late).scalars())
 
@@ -288,6 +297,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "L4": _overdrawn,
     "S1": _oversold,
     "S2": _doubled,
+    "S3": _shared_though_exclusive,
     "S4": _half_sold,
     "H1": _overlapping,
     "H2": _sold_late,

@@ -31,3 +31,12 @@ def ensure(engine: Engine, leads: Iterable[tuple[str, int]]) -> int:
             missing = rows.missing_slots(connection, sorted(missing))
             rows.add_slots(connection, {lead_id: buyers[lead_id] for lead_id in sorted(missing)})
     return len(missing)
+
+
+def close(engine: Engine, lead_id: str, now_us: int) -> list[str]:
+    """Takes a lead off the market: what is not sold never will be, and holds of it end.
+
+    Returns the agents whose live hold that ended. Safe to repeat.
+    """
+    with writing(engine) as connection:
+        return rows.close(connection, lead_id, now_us)

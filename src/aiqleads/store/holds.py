@@ -40,6 +40,7 @@ _lock_agent = (
     .values(version=agent.c.version + 1)
     .returning(agent.c.tier)
 )
+_kept = lead_slot.c.state.in_(("held", "blocked"))
 _live = and_(lead_slot.c.state == "held", lead_slot.c.held_until_us > bindparam("now_us"))
 _live_count = select(func.count(), func.min(lead_slot.c.held_until_us)).where(
     lead_slot.c.agent_id == bindparam("who"), _live
@@ -69,38 +70,42 @@ _take = (
     update(lead_slot)
     .where(_of_token)
     .values(
-        state="held",
+        state=bindparam("as_state"),
         agent_id=bindparam("who"),
         hold_id=bindparam("the_hold"),
         held_until_us=bindparam("until_us"),
-        token=lead_slot.c.token + 1,
+        token=bindparam("new_token"),
         changed_us=bindparam("at_us"),
     )
 )
-_free = (
-    update(lead_slot)
-    .where(_of_token, lead_slot.c.state == "held", lead_slot.c.agent_id == bindparam("who"))
-    .values(
-        state="free",
-        agent_id=None,
-        hold_id=None,
-        held_until_us=None,
-        changed_us=case(
-            (lead_slot.c.changed_us > _at_us, lead_slot.c.changed_us),
-            else_=_at_us,
-        ),
-    )
+_nobodys = {"agent_id": None, "hold_id": None, "held_until_us": None}
+_later_us = case((lead_slot.c.changed_us > _at_us, lead_slot.c.changed_us), else_=_at_us)
+# Of an exclusive hold all slots, which share its token.
+_of_grant = and_(
+    lead_slot.c.lead_id == bindparam("the_lead"),
+    lead_slot.c.hold_id == bindparam("the_hold"),
+    lead_slot.c.token == bindparam("the_token"),
 )
+_free = (
+    update(lead_slot).where(_of_grant, _kept).values(state="free", changed_us=_later_us, **_nobodys)
+)
+_close_blocked = (
+    update(lead_slot)
+    .where(_of_grant, lead_slot.c.state == "blocked")
+    .values(state="closed", changed_us=_later_us, **_nobodys)
+)
+_close = update(lead_slot).where(_of_token).values(state="closed", changed_us=_later_us, **_nobodys)
 _sell = (
     update(lead_slot)
     .where(_of_token, _live, lead_slot.c.agent_id == bindparam("who"))
     .values(state="sold", order_id=bindparam("the_order"), held_until_us=None)
+    .returning(lead_slot.c.hold_id)
 )
 _items = (
     select(
         hold_item,
-        hold.c.expires_us,
         hold.c.extended_us,
+        hold.c.exclusive,
         lead_slot.c.held_until_us,
         and_(lead_slot.c.hold_id == hold_item.c.hold_id, _live).label("live"),
     )
@@ -142,12 +147,16 @@ class Slot:
 
     def is_expired(self, now_us: int) -> bool:
         """Whether its hold is over though nobody has taken the slot since."""
-        return self.state == "held" and (self.held_until_us or 0) <= now_us
+        kept = self.state in ("held", "blocked")
+        return kept and (self.held_until_us or 0) <= now_us
 
 
 @dataclass(frozen=True)
 class Item:
-    """A lead in a hold: its slot, fencing token and frozen price; `live` at the time read."""
+    """A lead in a hold: its slot, fencing token and frozen price; `live` at the time read.
+
+    exclusive: the hold keeps the lead's other slots as well.
+    """
 
     hold_id: str
     lead_id: str
@@ -159,6 +168,7 @@ class Item:
     granted_us: int
     expires_us: int
     extended: bool
+    exclusive: bool
     live: bool
 
 
@@ -168,6 +178,12 @@ def lock_agent(connection: Connection, agent_id: str) -> Tier:
     if tier is None:
         raise UnknownName(f"no agent {agent_id!r}")
     return Tier(tier)
+
+
+def tier_of(connection: Connection, agent_id: str) -> Tier | None:
+    """The agent's tier, without a lock; None for a stranger."""
+    tier = connection.execute(select(agent.c.tier).where(agent.c.agent_id == agent_id)).scalar()
+    return None if tier is None else Tier(tier)
 
 
 def live_holds(connection: Connection, agent_id: str, now_us: int) -> tuple[int, int | None]:
@@ -194,6 +210,38 @@ def slots_of(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[
     return found
 
 
+@dataclass(frozen=True)
+class Past:
+    """What one agent and one lead have behind them: microseconds held, and the newest end."""
+
+    held_us: int = 0
+    ended_us: int = 0
+
+
+def past_of(
+    connection: Connection, agent_id: str, lead_ids: Sequence[str] | None, now_us: int
+) -> dict[str, Past]:
+    """Ended holds of the agent, by lead (all of them for None); leads never held are left out.
+
+    A hold whose time is over ended then, whether or not anybody has written so.
+    """
+    ended = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
+    query = (
+        select(
+            hold_item.c.lead_id,
+            func.sum(ended - hold_item.c.granted_us).label("held_us"),
+            func.max(ended).label("ended_us"),
+        )
+        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
+        .where(hold.c.agent_id == agent_id, ended <= now_us)
+        .group_by(hold_item.c.lead_id)
+    )
+    if lead_ids is not None:
+        query = query.where(hold_item.c.lead_id.in_(lead_ids))
+    rows = connection.execute(query)
+    return {row.lead_id: Past(int(row.held_us), int(row.ended_us)) for row in rows}
+
+
 def add_hold(
     connection: Connection,
     hold_id: str,
@@ -202,6 +250,8 @@ def add_hold(
     asked: int,
     created_us: int,
     expires_us: int,
+    *,
+    exclusive: bool = False,
 ) -> None:
     """Writes a hold's head; its leads follow by `take`."""
     connection.execute(
@@ -212,44 +262,52 @@ def add_hold(
             asked=asked,
             created_us=created_us,
             expires_us=expires_us,
+            exclusive=exclusive,
         )
     )
 
 
 def take(
     connection: Connection,
-    slot: Slot,
+    slots: Sequence[Slot],
     agent_id: str,
     hold_id: str,
     price: tuple[int, str, Sequence[Mapping[str, Any]]],
     now_us: int,
     until_us: int,
+    *,
+    exclusive: bool = False,
 ) -> Item:
-    """Gives an open slot to a hold under the next fencing token.
+    """Gives the first of these open slots of a lead to a hold, and keeps the others empty.
 
-    `price` is (cents, currency, lines). An expired hold in the slot ends where its time
-    ended; the new one starts no earlier than the slot last changed.
+    `price` is (cents, currency, lines). All get one fencing token, above any that they had.
+    An expired hold in a slot ends where its time ended; the new one starts no earlier than
+    the slots last changed.
     """
-    key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
-    granted_us = max(now_us, slot.changed_us)
-    if slot.state == "held":
-        ended = {"at_us": slot.held_until_us, "how": "expired"}
-        connection.execute(_end_item, {**key, **ended})
-    who = {"who": agent_id, "the_hold": hold_id, "until_us": until_us, "at_us": granted_us}
-    if connection.execute(_take, {**key, **who}).rowcount != 1:
-        raise AssertionError(f"slot {slot.lead_id}/{slot.slot} changed under its lock")
+    token = 1 + max(slot.token for slot in slots)
+    granted_us = max(now_us, *(slot.changed_us for slot in slots))
+    given = {"who": agent_id, "the_hold": hold_id, "until_us": until_us, "at_us": granted_us}
+    for number, slot in enumerate(slots):
+        key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
+        if slot.state == "held":
+            ended = {"at_us": slot.held_until_us, "how": "expired"}
+            connection.execute(_end_item, {**key, **ended})
+        state = {"as_state": "blocked" if number else "held", "new_token": token}
+        if connection.execute(_take, {**key, **given, **state}).rowcount != 1:
+            raise AssertionError(f"slot {slot.lead_id}/{slot.slot} changed under its lock")
     cents, currency, lines = price
     item = Item(
         hold_id,
-        slot.lead_id,
-        slot.slot,
-        slot.token + 1,
+        slots[0].lead_id,
+        slots[0].slot,
+        token,
         cents,
         currency,
         tuple(lines),
         granted_us,
         until_us,
         extended=False,
+        exclusive=exclusive,
         live=True,
     )
     connection.execute(
@@ -262,6 +320,7 @@ def take(
             currency=currency,
             price_lines=json.dumps(list(lines)),
             granted_us=granted_us,
+            until_us=until_us,
         )
     )
     return item
@@ -277,8 +336,9 @@ def _item(row: Any) -> Item:
         row.currency,
         tuple(json.loads(row.price_lines)),
         row.granted_us,
-        row.held_until_us or row.expires_us,
+        row.held_until_us or row.until_us,
         row.extended_us is not None,
+        bool(row.exclusive),
         bool(row.live),
     )
 
@@ -313,9 +373,10 @@ def _key(item: Item) -> dict[str, Any]:
     return {"the_lead": item.lead_id, "the_slot": item.slot, "the_token": item.token}
 
 
-def free(connection: Connection, item: Item, agent_id: str, now_us: int) -> None:
-    """Ends a live item by its holder's wish; the slot is free at once."""
-    connection.execute(_free, {**_key(item), "who": agent_id, "at_us": now_us})
+def free(connection: Connection, item: Item, now_us: int) -> None:
+    """Ends a live item by its holder's wish; what it kept is free at once."""
+    grant = {"the_lead": item.lead_id, "the_hold": item.hold_id, "the_token": item.token}
+    connection.execute(_free, {**grant, "at_us": now_us})
     at_us = max(now_us, item.granted_us)
     connection.execute(_end_item, {**_key(item), "at_us": at_us, "how": "released"})
 
@@ -329,12 +390,16 @@ def sell(
 ) -> bool:
     """Turns a held slot into a sold one; `key` is (lead, slot, fencing token).
 
-    False, and nothing changed, when the hold is over or the token is another's.
+    What an exclusive hold kept empty is closed for good. False, and nothing changed, when the
+    hold is over or the token is another's.
     """
     which = dict(zip(("the_lead", "the_slot", "the_token"), key, strict=True))
     given = {**which, "who": agent_id, "the_order": order_id, "now_us": now_us}
-    if connection.execute(_sell, given).rowcount != 1:
+    hold_id = connection.execute(_sell, given).scalar_one_or_none()
+    if hold_id is None:
         return False
+    grant = {"the_lead": key[0], "the_hold": hold_id, "the_token": key[2]}
+    connection.execute(_close_blocked, {**grant, "at_us": now_us})
     connection.execute(_end_item, {**which, "at_us": now_us, "how": "sold"})
     return True
 
@@ -344,13 +409,20 @@ def extend(connection: Connection, items: Iterable[Item], until_us: int, now_us:
     fresh = [item for item in items if not item.extended and item.expires_us < until_us]
     for item in fresh:
         connection.execute(
-            update(lead_slot).where(_of_token).values(held_until_us=until_us), _key(item)
+            update(lead_slot).where(_of_grant, _kept).values(held_until_us=until_us),
+            {"the_lead": item.lead_id, "the_hold": item.hold_id, "the_token": item.token},
+        )
+        connection.execute(
+            update(hold_item)
+            .where(hold_item.c.hold_id == item.hold_id, hold_item.c.lead_id == item.lead_id)
+            .values(until_us=until_us)
         )
     for hold_id in {item.hold_id for item in fresh}:
+        ends = select(func.min(hold_item.c.until_us)).where(hold_item.c.hold_id == hold_id)
         connection.execute(
             update(hold)
             .where(hold.c.hold_id == hold_id)
-            .values(expires_us=until_us, extended_us=now_us)
+            .values(expires_us=ends.scalar_subquery(), extended_us=now_us)
         )
 
 
@@ -375,6 +447,23 @@ def add_slots(connection: Connection, buyers: Mapping[str, int]) -> None:
     insert_missing(connection, lead_slot, rows)
 
 
+def close(connection: Connection, lead_id: str, now_us: int) -> list[str]:
+    """Takes every slot that is not sold off the market; agents whose live hold that ended."""
+    told = []
+    for slot in slots_of(connection, [lead_id]).get(lead_id, []):
+        if slot.state in ("sold", "closed"):
+            continue
+        key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
+        if slot.state == "held":
+            over = slot.is_expired(now_us)
+            at_us = slot.held_until_us if over else max(now_us, slot.changed_us)
+            how = "expired" if over else "closed"
+            connection.execute(_end_item, {**key, "at_us": at_us, "how": how})
+            told += [] if over or slot.agent_id is None else [slot.agent_id]
+        connection.execute(_close, {**key, "at_us": now_us})
+    return told
+
+
 def chunks(lead_ids: Sequence[str]) -> Iterable[Sequence[str]]:
     """The leads in turns, each small enough for one statement."""
     for start in range(0, len(lead_ids), _CHUNK):
@@ -387,7 +476,7 @@ def open_slots(
     """How many slots of each lead could be held now; leads without slots are left out."""
     is_open = or_(
         lead_slot.c.state == "free",
-        and_(lead_slot.c.state == "held", lead_slot.c.held_until_us <= now_us),
+        and_(_kept, lead_slot.c.held_until_us <= now_us),
     )
     counted = select(lead_slot.c.lead_id, func.sum(case((is_open, 1), else_=0))).group_by(
         lead_slot.c.lead_id

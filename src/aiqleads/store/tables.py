@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 _NAMES = {
@@ -427,6 +428,27 @@ api_key = Table(
     Column("revoked_us", BigInteger),
 )
 
+# What an agent has bound itself to: at most so many leads, or cents, in a span of time.
+agent_cap = Table(
+    "agent_cap",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("measure", String(8), primary_key=True),  # leads, spend (cents)
+    Column("per", String(8), primary_key=True),  # hour, day, week, month
+    Column("most", BigInteger, nullable=False),
+    CheckConstraint("measure in ('leads','spend')", name="measure"),
+    CheckConstraint("per in ('hour','day','week','month')", name="per"),
+    CheckConstraint("most >= 0", name="most"),
+)
+
+# Which leads the agent lets itself hold; a JSON object, see commerce.caps.
+agent_filter = Table(
+    "agent_filter",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
 lead_slot = Table(
     "lead_slot",
     commerce_metadata,
@@ -440,10 +462,18 @@ lead_slot = Table(
     Column("order_id", String(40)),
     # Time of the last change: the next grant starts no earlier, whoever's clock is behind.
     Column("changed_us", BigInteger, nullable=False, default=0),
-    CheckConstraint("state in ('free','held','sold','closed')", name="state"),
-    CheckConstraint("(state in ('held','sold')) = (agent_id is not null)", name="owner"),
+    # blocked: kept empty for an exclusive hold, under its token; closed: never sold any more.
+    CheckConstraint("state in ('free','held','blocked','sold','closed')", name="state"),
+    CheckConstraint("(state in ('held','blocked','sold')) = (agent_id is not null)", name="owner"),
     CheckConstraint("(state = 'sold') = (order_id is not null)", name="order"),
-    UniqueConstraint("lead_id", "agent_id"),
+    Index(
+        "uq_lead_slot_owner",
+        "lead_id",
+        "agent_id",
+        unique=True,
+        sqlite_where=text("state in ('held','sold')"),
+        postgresql_where=text("state in ('held','sold')"),
+    ),
     Index("ix_lead_slot_agent", "agent_id", "state"),
     Index("ix_lead_slot_hold", "hold_id"),
 )
@@ -455,8 +485,9 @@ hold = Table(
     Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
     Column("mode", String(14), nullable=False),  # all_or_nothing, best_effort
     Column("asked", Integer, nullable=False),  # leads asked for
+    Column("exclusive", Boolean, nullable=False, default=False),
     Column("created_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),  # the first of its leads' ends
     Column("extended_us", BigInteger),  # a card payment extends a hold once
     Index("ix_hold_agent", "agent_id", "expires_us"),
 )
@@ -473,8 +504,9 @@ hold_item = Table(
     Column("currency", String(3), nullable=False),
     Column("price_lines", Text, nullable=False),  # JSON
     Column("granted_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
-    Column("ended_how", String(12)),  # released, expired, sold
+    Column("ended_how", String(12)),  # released, expired, sold, closed
     UniqueConstraint("lead_id", "slot", "token"),
 )
 

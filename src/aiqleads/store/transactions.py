@@ -1,14 +1,21 @@
-"""Short write transactions that answer "busy" instead of failing, and insert-if-missing."""
+"""Short write transactions that answer "busy" instead of failing, and insert-if-missing.
+
+SQLite has one writer, and each commit costs a wait for the disk. So the threads of a process
+take turns in one transaction after another, each in a savepoint of its own, and those that
+wait for their turn share a commit. Nobody is told anything before it is on the disk.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Table
+from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import Pool
@@ -19,17 +26,124 @@ from aiqleads.errors import Refused
 _CONTENTION = {"55P03", "40P01", "40001"}
 #: how long a thread waits for its turn, as long as SQLite itself waits for another process
 _TURN_SECONDS = 30.0
-_guard = threading.Lock()
-_turns: WeakKeyDictionary[Pool, threading.Lock] = WeakKeyDictionary()
+#: a commit is not put off for longer, nor shared by more
+_LONGEST_SECONDS, _MOST = 0.005, 256
 
 
-def _turn(engine: Engine) -> threading.Lock:
-    """The lock by which the threads of one process queue for SQLite's single writer.
+@dataclass
+class _Shared:
+    """One transaction of the database, and who waits for its commit."""
+
+    connection: Connection
+    transaction: RootTransaction
+    began: float
+    size: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+    problem: BaseException | None = None
+
+    def end(self) -> None:
+        """Commits; where that fails nothing of it was written, which all are told."""
+        try:
+            if self.problem is None:
+                self.transaction.commit()
+        except BaseException as problem:
+            self.problem = problem
+        finally:
+            if self.problem is not None:
+                self.connection.invalidate()  # what state it is in, nobody can say
+            self.connection.close()
+            self.over.set()
+
+    def check(self) -> None:
+        """Some faults (a full disk) make SQLite roll all of a transaction back by itself."""
+        driver: Any = self.connection.connection.dbapi_connection
+        if driver is None or not driver.in_transaction:
+            self.problem = _busy()
+
+    @property
+    def is_due(self) -> bool:
+        full = self.size >= _MOST or time.monotonic() - self.began >= _LONGEST_SECONDS
+        return full or self.problem is not None
+
+
+class _Queue:
+    """The threads of one process that write to one SQLite file.
 
     SQLite's own wait is a sleep and retry, under which threads starve each other.
     """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._guard = threading.Lock()
+        self._waiting = 0
+        self._open: _Shared | None = None
+
+    @contextmanager
+    def writing(self, engine: Engine) -> Iterator[Connection]:
+        """A turn in the open transaction; left when that is committed, or was not."""
+        shared = self._enter(engine)
+        try:
+            with shared.connection.begin_nested():
+                yield shared.connection
+        finally:
+            # Who was refused waits too: what it was refused for may not be on the disk yet.
+            self._leave(shared)
+
+    def _enter(self, engine: Engine) -> _Shared:
+        with self._guard:
+            self._waiting += 1
+        mine = self._turn.acquire(timeout=_TURN_SECONDS)
+        with self._guard:
+            self._waiting -= 1
+        if not mine:
+            self._give_up()
+            raise _busy()
+        try:
+            if self._open is None:
+                self._open = _begin(engine)
+            return self._open
+        except BaseException:
+            self._turn.release()
+            raise
+
+    def _leave(self, shared: _Shared) -> None:
+        shared.size += 1
+        shared.check()
+        self._commit_if_due()
+        self._turn.release()
+        shared.over.wait()
+        if shared.problem is not None:
+            raise shared.problem
+
+    def _give_up(self) -> None:
+        """Whoever had the turn last may have left the commit to the one that goes now."""
+        if self._turn.acquire(blocking=False):
+            self._commit_if_due()
+            self._turn.release()
+
+    def _commit_if_due(self) -> None:
+        """Ends the open transaction unless somebody else will who waits for a turn in it."""
+        if self._open is not None and (not self._waiting or self._open.is_due):
+            self._open.end()
+            self._open = None
+
+
+def _begin(engine: Engine) -> _Shared:
+    connection = engine.connect()
+    try:
+        return _Shared(connection, connection.begin(), time.monotonic())
+    except BaseException:
+        connection.close()
+        raise
+
+
+_guard = threading.Lock()
+_queues: WeakKeyDictionary[Pool, _Queue] = WeakKeyDictionary()
+
+
+def _queue(engine: Engine) -> _Queue:
     with _guard:
-        return _turns.setdefault(engine.pool, threading.Lock())
+        return _queues.setdefault(engine.pool, _Queue())
 
 
 def _is_contention(problem: DBAPIError) -> bool:
@@ -45,29 +159,17 @@ def _busy() -> Refused:
 
 
 @contextmanager
-def _queued(engine: Engine) -> Iterator[None]:
-    if engine.dialect.name != "sqlite":
-        yield
-        return
-    turn = _turn(engine)
-    if not turn.acquire(timeout=_TURN_SECONDS):
-        raise _busy()
-    try:
-        yield
-    finally:
-        turn.release()
-
-
-@contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed at the end, rolled back on any exception.
 
-    A database that stays locked longer than its timeout is `Refused("busy")`, HTTP 503
-    with `retry_after` seconds: nothing was written and the caller may try again. Not to be
-    nested: the inner one would wait for the outer one's turn.
+    On SQLite it shares its commit with those of other threads. A database that stays locked
+    longer than its timeout is `Refused("busy")`, HTTP 503 with `retry_after` seconds: nothing
+    was written and the caller may try again. Not to be nested: the inner one would wait for
+    the outer one's turn.
     """
+    sqlite_file = engine.dialect.name == "sqlite"
     try:
-        with _queued(engine), engine.begin() as connection:
+        with _queue(engine).writing(engine) if sqlite_file else engine.begin() as connection:
             yield connection
     except DBAPIError as problem:
         if not _is_contention(problem):

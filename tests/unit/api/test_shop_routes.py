@@ -40,6 +40,69 @@ def test_a_hold_is_bought_out_of_the_wallet(shop: Any) -> None:
     assert found["ledger_total_cents"] == 0
 
 
+def test_an_exclusive_hold_costs_what_an_exclusive_lead_costs(shop: Any) -> None:
+    lead = shop.lead(max_buyers=2)
+    body = {"lead_ids": [lead], "exclusive": True}
+    held = shop.ask("POST", "/v1/cart/holds", body).json()
+    assert held["exclusive"] is True
+    assert held["items"][0]["expires_at"] == held["expires_at"]
+    lines = {line["name"]: line for line in held["items"][0]["price_lines"]}
+    assert lines["exclusivity"]["about"] == "yours alone"
+    shared = shop.ask("GET", f"/v1/leads/{lead}").json()["price"]["total_cents"]
+    assert held["total_cents"] > shared
+    assert shop.ask("GET", "/v1/cart").json()["holds"][0]["exclusive"] is True
+    assert shop.hold("A0001", lead).json()["type"].endswith("lead-already-held")
+
+
+def test_an_agent_sets_its_own_limits(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    wanted = {
+        "caps": [{"measure": "leads", "per": "day", "most": 1}],
+        "filters": {"max_price_cents": 1},
+    }
+    set_ = shop.ask("PUT", "/v1/limits", wanted, once=None)
+    assert set_.status_code == 200
+    assert set_.json()["caps"] == [
+        {"measure": "leads", "per": "day", "most": 1, "used": 0, "frees_at": None}
+    ]
+    refused = is_problem(shop.hold("A0003", lead), 403, "outside-filters")
+    assert (refused["limit"], refused["value"]) == ("max_price_cents", 1)
+    shop.ask("PUT", "/v1/limits", {"caps": wanted["caps"]}, once=None)
+    shop.top_up("A0003", 20_000)
+    assert shop.buy("A0003", lead).status_code == 201
+    shown = shop.ask("GET", "/v1/limits").json()
+    assert shown["caps"][0]["used"] == 1
+    assert shown["caps"][0]["frees_at"] is not None
+    assert shown["tier"]["live_holds_used"] == 0
+    assert shown["filters"] == {"intents": [], "property_types": [], "max_price_cents": None}
+
+
+def test_a_cap_of_an_agent_refuses_a_checkout(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    caps = {"caps": [{"measure": "spend", "per": "month", "most": 5}]}
+    shop.ask("PUT", "/v1/limits", caps, once=None)
+    shop.top_up("A0003", 20_000)
+    refused = is_problem(shop.buy("A0003", lead), 403, "purchase-limit-reached")
+    assert (refused["limit"], refused["value"], refused["used"]) == ("spend_per_month", 5, 0)
+    assert refused["fitting_lead_ids"] == []
+    assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 20_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"caps": [{"measure": "leads", "per": "year", "most": 1}]},
+        {"caps": [{"measure": "leads", "per": "day", "most": -1}]},
+        {"caps": [{"measure": "leads", "per": "day", "most": 1}] * 2},
+        {"filters": {"intents": ["rent"]}},
+        {"budget": 1},
+    ],
+)
+def test_limits_that_cannot_be_are_refused(shop: Any, is_problem: IsProblem, body: Any) -> None:
+    is_problem(shop.ask("PUT", "/v1/limits", body, once=None), 422, "invalid-input")
+    assert shop.ask("GET", "/v1/limits").json()["caps"] == []
+
+
 def test_a_hold_is_bought_by_card(shop: Any) -> None:
     held = shop.hold("A0003", shop.lead()).json()
     body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}

@@ -41,8 +41,9 @@ class Shop:
     def add_leads(self, *leads: str, buyers: int = 1) -> None:
         slots.ensure(self.engine, [(lead_id, buyers) for lead_id in leads])
 
-    def line(self, lead_id: str, cents: int = 5_000) -> HoldLine:
-        return HoldLine(lead_id, Quote(cents, "USD", (PriceLine("base", cents, "a lead"),)))
+    def line(self, lead_id: str, cents: int = 5_000, ends_us: int | None = None) -> HoldLine:
+        price = Quote(cents, "USD", (PriceLine("base", cents, "a lead"),))
+        return HoldLine(lead_id, price, ends_us)
 
     def hold(
         self, who: str, *leads: str, mode: Mode = "all_or_nothing", cents: int = 5_000

@@ -6,10 +6,13 @@ import pytest
 from sqlalchemy import event, select
 
 from aiqleads.commerce import availability, slots
+from aiqleads.commerce.checkout import pay_by_card, pay_by_wallet
 from aiqleads.commerce.holds import cart, place, release
 from aiqleads.domain import ENTITLEMENTS, Tier
 from aiqleads.errors import AIQLeadsError, InvalidInput, Refused, UnknownName
 from aiqleads.store.tables import hold_item, lead_slot
+
+MINUTE = 60_000_000
 
 
 def refused(call) -> Refused:
@@ -82,10 +85,150 @@ def test_expiry_needs_no_sweeper_and_the_token_rises(shop) -> None:
 
 def test_an_own_expired_row_is_taken_before_a_free_slot(shop) -> None:
     shop.add_leads("L1", buyers=2)
-    shop.hold("A2", "L1")
+    other = shop.hold("A2", "L1")
+    shop.add_agent("B", "enterprise")
+    held = place(
+        shop.engine, "B", [shop.line("L1", ends_us=shop.now + 9 * MINUTE)], "all_or_nothing",
+        shop.now,
+    )  # fmt: skip
+    assert held.items[0].slot == 2
+    shop.later(45)
+    release(shop.engine, "A2", other.hold_id, shop.now)
+    assert shop.hold("B", "L1").items[0].slot == 2  # slot 1 is as free, but not its own
+    shop.assert_sound()
+
+
+def test_a_lead_is_let_be_after_a_hold(shop) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    shop.later(10)
+    release(shop.engine, "A1", held.hold_id, shop.now)
+    shop.later(20)
+    no = refused(lambda: shop.hold("A1", "L1"))
+    assert (no.kind, no.status, no.extra["retry_after"]) == ("hold-cooldown", 409, 10 * 60)
+    assert (no.extra["limit"], no.extra["value"], no.extra["used"]) == ("cool_down_minutes", 30, 20)
+    assert availability.unavailable(shop.engine, ["L1"], shop.now, "A1") == {"L1"}
+    assert availability.unavailable(shop.engine, ["L1"], shop.now, "A2") == set()
+    shop.later(10)
+    assert availability.unavailable(shop.engine, ["L1"], shop.now, "A1") == set()
+    again = shop.hold("A1", "L1")
+    assert again.expires_us - shop.now == 50 * MINUTE  # of the 60, 10 are used
+    shop.assert_sound()
+
+
+def test_a_lead_is_held_no_longer_than_the_tier_allows_in_sum(shop) -> None:
+    shop.add_leads("L1")
     shop.hold("A1", "L1")
-    shop.later(61)
-    assert shop.hold("A1", "L1").items[0].slot == 2  # slot 1 is as free, but not its own
+    shop.later(24 * 60)
+    no = refused(lambda: shop.hold("A1", "L1"))
+    assert (no.kind, no.status) == ("hold-time-used", 409)
+    assert (no.extra["limit"], no.extra["value"], no.extra["used"]) == ("hold_minutes", 60, 60)
+    assert "retry_after" not in no.extra
+    assert shop.hold("A2", "L1")
+    shop.assert_sound()
+
+
+def test_a_hold_never_outlives_its_lead(shop) -> None:
+    shop.add_leads("L1", "L2")
+    lines = [shop.line("L1", ends_us=shop.now + 7 * MINUTE), shop.line("L2")]
+    held = place(shop.engine, "A1", lines, "all_or_nothing", shop.now)
+    assert [item.expires_us - shop.now for item in held.items] == [7 * MINUTE, 60 * MINUTE]
+    assert held.expires_us == shop.now + 7 * MINUTE
+    shop.later(7)
+    assert [i.lead_id for h in cart(shop.engine, "A1", shop.now).holds for i in h.items] == ["L2"]
+    over = [shop.line("L1", ends_us=shop.now)]
+    no = refused(lambda: place(shop.engine, "A2", over, "all_or_nothing", shop.now))
+    assert (no.kind, no.status) == ("lead-expired", 409)
+    shop.assert_sound()
+
+
+def states(shop, lead_id: str) -> list[str]:
+    with shop.engine.connect() as connection:
+        query = select(lead_slot.c.state).where(lead_slot.c.lead_id == lead_id)
+        return list(connection.execute(query.order_by(lead_slot.c.slot)).scalars())
+
+
+def exclusive(shop, who: str, *leads: str):
+    lines = [shop.line(lead_id) for lead_id in leads]
+    return place(shop.engine, who, lines, "all_or_nothing", shop.now, exclusive=True)
+
+
+def test_an_exclusive_hold_keeps_every_slot_and_gives_every_slot_back(shop) -> None:
+    shop.add_leads("L1", buyers=3)
+    held = exclusive(shop, "A1", "L1")
+    assert held.exclusive
+    assert cart(shop.engine, "A1", shop.now).holds == (held,)
+    assert states(shop, "L1") == ["held", "blocked", "blocked"]
+    assert refused(lambda: shop.hold("A2", "L1")).extra["retry_after"] == 60 * 60
+    assert availability.unavailable(shop.engine, None, shop.now, "A2") == {"L1"}
+    assert release(shop.engine, "A1", held.hold_id, shop.now) == 1
+    assert states(shop, "L1") == ["free", "free", "free"]
+    shop.hold("A2", "L1")
+    shop.assert_sound()
+
+
+def test_an_exclusive_hold_ends_with_its_time(shop) -> None:
+    shop.add_leads("L1", buyers=2)
+    shop.add_agent("A3")
+    exclusive(shop, "A1", "L1")
+    shop.later(60)
+    assert availability.slots_left(shop.engine, ["L1"], shop.now) == {"L1": 2}
+    shop.hold("A2", "L1")
+    shop.hold("A3", "L1")
+    assert states(shop, "L1") == ["held", "held"]
+    shop.assert_sound()
+
+
+def test_an_exclusive_hold_needs_every_slot(shop) -> None:
+    shop.add_leads("L1", "L2", buyers=2)
+    first = shop.hold("A2", "L1")
+    no = refused(lambda: exclusive(shop, "A1", "L1"))
+    assert (no.kind, no.extra["retry_after"]) == ("lead-already-held", 60 * 60)
+    shop.fill_wallet("A2", 100_000)
+    pay_by_wallet(shop.engine, "A2", [first.hold_id], shop.now)
+    assert refused(lambda: exclusive(shop, "A1", "L1")).kind == "lead-sold"
+    assert shop.hold("A1", "L1").items[0].slot == 2  # it can be shared still
+    shop.assert_sound()
+
+
+def test_an_exclusive_sale_closes_what_it_kept_empty(shop) -> None:
+    shop.add_leads("L1", buyers=3)
+    shop.fill_wallet("A1", 100_000)
+    held = exclusive(shop, "A1", "L1")
+    pay_by_wallet(shop.engine, "A1", [held.hold_id], shop.now)
+    assert states(shop, "L1") == ["sold", "closed", "closed"]
+    assert refused(lambda: shop.hold("A2", "L1")).kind == "lead-sold"
+    shop.assert_sound()
+
+
+def test_a_card_payment_extends_an_exclusive_hold_as_a_whole(shop) -> None:
+    shop.add_leads("L1", buyers=2)
+    held = exclusive(shop, "A1", "L1")
+    shop.later(59)
+    order = pay_by_card(
+        shop.engine, shop.payments, "A1", [held.hold_id], "pm_card_authenticationRequired", shop.now
+    )
+    assert order.state == "requires_action"
+    shop.later(10)
+    assert availability.unavailable(shop.engine, None, shop.now, "A2") == {"L1"}
+    shop.assert_sound()
+
+
+def test_a_lead_that_is_taken_off_the_market_ends_its_holds(shop) -> None:
+    shop.add_leads("L1", buyers=3)
+    shop.add_agent("A3")
+    sold, held = shop.hold("A1", "L1"), shop.hold("A2", "L1")
+    shop.fill_wallet("A1", 100_000)
+    pay_by_wallet(shop.engine, "A1", [sold.hold_id], shop.now)
+    shop.later(3)
+    assert slots.close(shop.engine, "L1", shop.now) == ["A2"]
+    assert states(shop, "L1") == ["sold", "closed", "closed"]
+    assert cart(shop.engine, "A2", shop.now).holds == ()
+    assert refused(lambda: shop.hold("A3", "L1")).kind == "lead-sold"
+    assert slots.close(shop.engine, "L1", shop.now) == []
+    with shop.engine.connect() as connection:
+        how = select(hold_item.c.ended_how).where(hold_item.c.hold_id == held.hold_id)
+        assert connection.execute(how).scalar_one() == "closed"
     shop.assert_sound()
 
 
@@ -169,7 +312,7 @@ def test_the_tier_limits_live_holds_and_the_refusal_says_what_fits(shop) -> None
     assert refused(lambda: shop.hold("B", "L13", mode="best_effort")).kind == "hold-limit-reached"
     shop.assert_sound()
     shop.later(14)  # the first four have expired
-    assert len(shop.hold("B", *leads[:2]).items) == 2
+    assert len(shop.hold("B", *leads[11:13]).items) == 2
 
 
 def test_the_tier_limits_leads_per_call(shop) -> None:
