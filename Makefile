@@ -52,7 +52,7 @@ bento: $(STAMP) ## the champion as a built bento
 	$(BIN)/aiqleads package
 
 .PHONY: bench
-bench: $(STAMP) ## measures (NAME=feeds|ranking|loop|truths|serving|demo for one group), into reports/benchmarks.json
+bench: $(STAMP) ## measures (NAME=feeds|features|ranking|loop|truths|serving|demo for one group), into reports/benchmarks.json
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
 
 .PHONY: soak

@@ -33,6 +33,9 @@ HEADLINES = {
     "ranking.unseen.gap_closed.worst",
     "ranking.calm.over_nearest_peer",
     "ranking.slices_below_popular_lately",
+    "features.publication.seconds",
+    "features.publication.memory",
+    "features.behaviour.seconds",
     "truths.movielens_user.ndcg10",
     "truths.renthop.over_newest",
 }
@@ -173,14 +176,55 @@ def benchmarks_page() -> str:
         " reports/benchmarks.json.\n\n"
         + figures_table(recorded())
         + "\n"
+        + rankers_table(recorded())
         + (notes.read_text() if notes.is_file() else "")
     )
+
+
+#: columns of the table of rankers
+_RANKERS = (
+    "popular lately",
+    "implicit ALS",
+    "XGBoost, all windows",
+    "LightGBM",
+    "LightGBM, all windows",
+    "ours",
+    "information oracle",
+    "taste oracle",
+    "full oracle",
+)
+
+
+def rankers_table(rows: list[dict[str, Any]]) -> str:
+    """NDCG@10 of each ranker on each simulated market, where it was measured."""
+    found = [row for row in rows if row["name"].endswith(".gap_closed") and "ndcg10" in row]
+    if not found:
+        return ""
+    lines = [
+        "## Rankers by simulated market",
+        "",
+        "NDCG@10 of true expected relevance on the held-out window, mean over the seeds; the last"
+        " column is the share of the gap that is closed, by seed.",
+        "",
+        f"| market | {' | '.join(_RANKERS)} | share closed by seed |",
+        "|---" * (len(_RANKERS) + 2) + "|",
+    ]
+    for row in found:
+        means = " | ".join(
+            f"{row['ndcg10'][name]:.4f}" if name in row["ndcg10"] else "" for name in _RANKERS
+        )
+        seeds = ", ".join(map(shown, row.get("per_seed", [])))
+        lines.append(f"| {row['name'].split('.')[1]} | {means} | {seeds} |")
+    return "\n".join(lines) + "\n\n"
 
 
 def recorded() -> list[dict[str, Any]]:
     """The figures that `make bench` kept."""
     path = ROOT / "reports" / "benchmarks.json"
     return json.loads(path.read_text()) if path.is_file() else []
+
+
+_HELD = {True: "yes", False: "no", None: ""}
 
 
 def figures_table(rows: list[dict[str, Any]]) -> str:
@@ -193,7 +237,7 @@ def figures_table(rows: list[dict[str, Any]]) -> str:
         peer = "" if row["peer"] is None else f"{row['peer']}: {shown(row['peer_value'])}"
         lines.append(
             f"| {row['name']} | {measured(row)} | {peer} | {row['goal']} "
-            f"| {'yes' if row['ok'] else 'no'} | {row['n']} | {row['day']}, {row['cores']} |"
+            f"| {_HELD[row['ok']]} | {row['n']} | {row['day']}, {row['cores']} |"
         )
     return "\n".join(lines) + "\n"
 
