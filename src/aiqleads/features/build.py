@@ -341,7 +341,8 @@ def build_serving_frames(
     strange = set(lead_ids) - set(lead_frame["lead_id"])
     if strange:
         raise InvalidInput(f"{len(strange)} leads are not known, {min(strange)!r} among them")
-    lead_frame = lead_frame.set_index("lead_id").loc[list(lead_ids)].reset_index()
+    rows = pd.Index(lead_frame["lead_id"]).get_indexer(pd.Index(lead_ids))
+    lead_frame = lead_frame.take(rows).reset_index(drop=True)
     return lead_frame, agent_frame.sort_values("agent_id", ignore_index=True)
 
 

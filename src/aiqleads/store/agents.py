@@ -20,8 +20,8 @@ from aiqleads.store.transactions import writing
 SCOPES = {
     "leads:read": "rankings, lead search and lead details",
     "cart:write": "holds and checkout",
-    "orders:read": "orders and the wallet's balance",
-    "wallet:write": "wallet top-ups",
+    "orders:read": "orders, the wallet's balance and limits",
+    "wallet:write": "wallet top-ups and the agent's own limits",
     "events:write": "interaction events",
     "ops": "raw scores, invariants and the process (operators)",
 }
