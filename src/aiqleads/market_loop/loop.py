@@ -162,8 +162,9 @@ def run_arm(stage: Stage, arm: Arm, rhythm: Rhythm | None = None) -> LoopReport:
 def _fit(arm: Arm, known: Known, rhythm: Rhythm) -> _Model:
     """A fitted model, and what its scores mean in purchases: by the last weeks' impressions.
 
-    The chances are fitted on the rankings of the last `RATE_DAYS`, by scores of a model that
-    has seen most of them; what that flatters is the slope, alike for all agents.
+    The chances are fitted on the validate window, what is particular to an agent on the last
+    `RATE_DAYS`. A single loss has seen all of these but the validate window, the funnel, fitted
+    again on both windows, has seen that too: what this flatters is the slope, alike for all.
     """
     assert arm.learner is not None
     train, validate = windows(known, rhythm.validate_days)
@@ -173,7 +174,6 @@ def _fit(arm: Arm, known: Known, rhythm: Rhythm) -> _Model:
     recent = known.rows[known.rows["at_market_us"] >= known.until_us - RATE_DAYS * US_PER_DAY]
     X = np.asfortranarray(recent[list(scorer.features)].to_numpy(np.float32))
     scores = scorer.score(X)
-    # The windows that stopped the fit were not learned from: their scores are honest.
     late = recent["at_market_us"].to_numpy() >= known.until_us - rhythm.validate_days * US_PER_DAY
     places, label = recent["position"].to_numpy(np.int64), recent["label"].to_numpy()
     chances = fit_chances(scores[late], places[late], label[late] > 0, label[late] == 3)
