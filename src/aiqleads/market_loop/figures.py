@@ -28,9 +28,9 @@ class LoopReport:
     shown. refused: holds that found the place gone, the limit reached or the money spent, of
     all that were tried. regret: expected fees of a page (all of it, at true chances and true
     attention, lists only) below those of the best page at the same moment, as a share of the
-    latter. exposure_gini: of attention over the leads on offer, 0 even. never_shown: share of
-    the leads on offer in the loop. drawn: share of the requests. seconds: of the loop alone;
-    parts: CPU seconds by what was done.
+    latter, 0 on a day on which no page could have earned anything. exposure_gini: of attention
+    over the leads on offer, 0 even. never_shown: share of the leads on offer in the loop. drawn:
+    share of the requests. seconds: of the loop alone; parts: CPU seconds by what was done.
     """
 
     arm: str
@@ -141,7 +141,7 @@ def report(
         unbuyable=witness.unbuyable / max(witness.shown, 1),
         refused=play.log.refused_holds / max(holds + play.log.refused_holds, 1),
         revenue_by_day=by_day.tolist(),
-        regret_by_day=(1.0 - page / np.maximum(best, 1e-9)).tolist(),
+        regret_by_day=np.where(best > 0, 1.0 - page / np.maximum(best, 1e-9), 0.0).tolist(),
         exposure_gini=gini(witness.attention[live]),
         never_shown=float((witness.attention[live] == 0).mean()),
         drawn=witness.drawn / max(asked, 1),

@@ -199,12 +199,18 @@ def windows(known: Known, validate_days: int) -> tuple[Dataset, Dataset]:
     """Train and validate windows: the last `validate_days` validate, a day between is left out.
 
     A purchase comes within a day of its ranking; what is returned later is corrected at the
-    next training.
+    next training. Raises InvalidInput where a window has no ranking.
     """
     cut = known.until_us - validate_days * US_PER_DAY
     at = known.rows["at_market_us"]
-    train = known.rows[at < cut - US_PER_DAY]
-    return dataset_of(train, "train"), dataset_of(known.rows[at >= cut], "validate")
+    parts = {"train": known.rows[at < cut - US_PER_DAY], "validate": known.rows[at >= cut]}
+    for name, rows in parts.items():
+        if rows.empty:
+            raise InvalidInput(
+                f"no ranking for the {name} window: {validate_days} of the days that are known "
+                "validate, those more than a day before train"
+            )
+    return dataset_of(parts["train"], "train"), dataset_of(parts["validate"], "validate")
 
 
 def _copy_market(target: Settings, market: Market) -> None:

@@ -33,6 +33,8 @@ TOP = 10
 METRICS = {"ndcg10": "0 to 1", "mrr": "0 to 1", "revenue10": "USD a request"}
 #: a slice counts for the gate from so many requests on
 SLICE_REQUESTS = 200
+#: intervals draw whole agents: drawn from one, all draws are alike and the interval is a point
+FEWEST_AGENTS = 2
 #: what no challenger may fall below in any slice
 SLICE_PEER = "popular lately"
 
@@ -68,7 +70,8 @@ class Comparison:
 
     challenger: name of its row. challenger_version, champion_version: of the scorers.
     requests: of the window; each interval has its own n, since a metric is not defined for
-    every request. note: what a reader must know, empty when nothing.
+    every request. note: what a reader must know, empty when nothing. left_out_version: of a
+    champion that could not be measured, else empty.
     """
 
     market: str
@@ -87,6 +90,7 @@ class Comparison:
     seed: int
     dataset_digest: str
     note: str = ""
+    left_out_version: str = ""
 
     def row(self, name: str) -> Row:
         """The line of that name; InvalidInput when there is none."""
@@ -187,18 +191,19 @@ def compare(
     models: name -> scorer, `challenger` being one of them. slices: name -> value of each
     request (G,). Intervals are percentile bootstraps over requests, whole agents drawn at a
     time, with the same draws for all lines. A champion that reads a feature which the frame
-    no longer has is left out and `note` says so. Raises InvalidInput for an unknown challenger
-    and for a model that learned from requests of the window, as after a change of the split.
+    no longer has is left out and `note` says so. Slices of a single agent are left out. Raises
+    InvalidInput for an unknown challenger, for a model that learned from requests of the window,
+    as after a change of the split, and for a window of one agent or without a value of a metric.
     """
     if challenger not in models:
         raise InvalidInput(f"no model {challenger!r}; there are {', '.join(models)}")
     since_us = int(dataset.at_market_us.min())
     if seen := [n for n, each in models.items() if each.card.trained_until_market_us > since_us]:
         raise InvalidInput(f"{', '.join(seen)} learned from requests of this window: train again")
-    note = ""
+    note = left_out = ""
     if champion is not None and (gone := sorted(set(champion.features) - set(dataset.features))):
         note = f"the champion reads {', '.join(gone)}, which the feature frame no longer has"
-        champion = None
+        left_out, champion = champion.version, None
     scores = {
         name: scorer.score(dataset.columns(scorer.features)) for name, scorer in models.items()
     }
@@ -209,6 +214,7 @@ def compare(
     scores |= truth.oracles
     kinds |= {"champion": "champion"} | dict.fromkeys(BASELINES, "baseline")
     measured = measure(scores, dataset, truth, seed)
+    _check_measured(measured[challenger], dataset)
 
     def interval(a: Floats, b: Floats | float = 0.0) -> Interval:
         return paired_bootstrap(a, b, dataset.agent_id, resamples=resamples, seed=seed)
@@ -246,6 +252,7 @@ def compare(
         seed=seed,
         dataset_digest=dataset.digest,
         note=note,
+        left_out_version=left_out,
     )
 
 
@@ -301,6 +308,22 @@ def judge(comparison: Comparison) -> Verdict:
     return verdict("promoted", f"{figures}: the lower end {difference.low:+.4f} is above 0")
 
 
+def _check_measured(challenger: Mapping[str, Floats], dataset: Dataset) -> None:
+    """Refuses a window that no interval can be drawn from, and says why."""
+    for metric, values in challenger.items():
+        told = ~np.isnan(values)
+        if not told.any():
+            raise InvalidInput(
+                f"{metric} is not defined for any request of the window: "
+                f"nothing in it {'would be bought' if metric == 'mrr' else 'is worth anything'}"
+            )
+        if len(set(dataset.agent_id[told])) < FEWEST_AGENTS:
+            raise InvalidInput(
+                f"all requests of the window with a value of {metric} are of one agent: "
+                f"intervals draw whole agents and need at least {FEWEST_AGENTS}"
+            )
+
+
 def _slices(
     challenger: dict[str, Floats],
     peer: dict[str, Floats],
@@ -314,7 +337,7 @@ def _slices(
         for value in sorted(set(values.tolist())):
             kept = values == value
             a, b = challenger["ndcg10"][kept], peer["ndcg10"][kept]
-            if np.isnan(a).all():
+            if len(set(dataset.agent_id[kept][~np.isnan(a)])) < FEWEST_AGENTS:
                 continue
             difference = paired_bootstrap(
                 a, b, dataset.agent_id[kept], resamples=resamples, seed=seed

@@ -26,6 +26,8 @@ Counts = NDArray[np.int64]
 TOP = 10
 #: share of its merit share that a group must reach
 FLOOR = 0.8
+#: what rounding may take from a share that stands just at the floor
+_HAIR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Exposure:
 
     def below(self, floor: float = FLOOR) -> bool:
         """Whether the group gets less than `floor` of its merit share."""
-        return self.share < floor * self.merit_share
+        return self.share < floor * self.merit_share - _HAIR
 
 
 def exposures(
@@ -106,7 +108,7 @@ def with_floor(
     rank = ranks(score, sizes, tie)
     swaps = _Swaps(place, rank, k)
     # a hair below, so that 0.8 * 5 / 4 is one place and not two
-    need = np.ceil(floor * place.due - 1e-9).astype(np.int64)
+    need = np.ceil(floor * place.due - _HAIR).astype(np.int64)
     count = np.bincount(place.code[swaps.shown & place.counted], minlength=len(need))
     while (below := count < need).any():
         path = swaps.cheapest_path(sources=count > need, targets=below)

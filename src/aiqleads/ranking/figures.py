@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from aiqleads.ranking.compare import METRICS, Comparison, Row
-from aiqleads.ranking.train import Trained
+from aiqleads.ranking.train import FUNNEL, Trained
 
 _COLOUR = {"model": "#1b6ca8", "champion": "#0b3c5d", "baseline": "#8a8a8a", "oracle": "#c77d0a"}
 _GROUPS = ("#1b6ca8", "#2a9d8f", "#c77d0a", "#8a4f9e", "#b23a48", "#6b705c", "#8a8a8a")
@@ -20,12 +20,17 @@ _SHOWN = 20
 
 
 def learning_curves(trained: Sequence[Trained]) -> Figure:
-    """NDCG@10 on the validate window after each tree, the kept tree marked."""
+    """NDCG@10 on the validate window after each tree, the kept tree marked.
+
+    The funnel's is of weighed labels, the others' of raw ones (`Trained.curve`): the legend says
+    which, since their heights cannot be compared.
+    """
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     for each, colour in zip(trained, _GROUPS * len(trained), strict=False):
         trees = np.arange(1, len(each.curve) + 1)
-        axes.plot(trees, each.curve, color=colour, label=each.loss)
+        labels = "labels weighed by attention" if each.loss == FUNNEL else "raw labels"
+        axes.plot(trees, each.curve, color=colour, label=f"{each.loss}, {labels}")
         kept = each.scorer.card.best_iteration
         axes.plot(kept + 1, each.curve[kept], "o", color=colour)
     axes.set_title("Learning curves: observed labels of the validate window (dot: trees kept)")

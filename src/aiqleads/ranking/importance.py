@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiqleads.ranking.scorer import Scorer
 
-#: rows that the mean contributions are taken over, evenly spaced
+#: so many rows at least, evenly spaced, are taken of more
 ROWS = 5_000
 #: a share that moved by less than this did not move
 STEADY = 0.001
@@ -21,9 +21,9 @@ def importances(
 ) -> pd.DataFrame:
     """Importances of all features, most important first.
 
-    X: rows to explain, of which at most `ROWS` are taken. groups: feature -> its group in the
-    catalogue. Columns: feature, group, mean_abs_contribution (mean of |contribution| in units
-    of the score), share (of their sum), prediction_values_change (CatBoost's own, percent).
+    X: rows to explain, of which fewer than twice `ROWS` are taken. groups: feature -> its group
+    in the catalogue. Columns: feature, group, mean_abs_contribution (mean of |contribution| in
+    units of the score), share (of their sum), prediction_values_change (CatBoost's own, percent).
     """
     step = max(1, len(X) // ROWS)
     size = np.abs(scorer.contributions(X[::step])).mean(axis=0)

@@ -122,7 +122,6 @@ def page(comparison: Comparison, verdict: Verdict, evidence: Evidence, now: date
             slice_peer=SLICE_PEER,
             false_discovery_rate=FALSE_DISCOVERY_RATE,
             deciles=_decile_charts(evidence.calibration),
-            decile_rows=evidence.calibration,
             found=evidence.found,
             features=_features(evidence.importance),
             moved=_moved(evidence.importance),
@@ -293,10 +292,18 @@ def _decile_charts(deciles: list[Decile]) -> list[tuple[str, str, list[Bar]]]:
             )
             for each, v in zip(deciles, values, strict=True)
         ]
-        rises = sum(b > a for a, b in pairwise(values))
-        steady = "falls at every step" if not rises else f"rises at {rises} of {len(values) - 1}"
-        charts.append((title, f"{source}; {steady}", bars))
+        charts.append((title, f"{source}; {_steps(values)}", bars))
     return charts
+
+
+def _steps(values: list[float]) -> str:
+    """Whether figures fall from each to the next, in words."""
+    steps = [b - a for a, b in pairwise(values)]
+    if not steps:
+        return "one part only"
+    if rises := sum(step > 0 for step in steps):
+        return f"rises at {rises} of {len(steps)}"
+    return "falls at every step" if all(step < 0 for step in steps) else "never rises"
 
 
 def _features(shift: pd.DataFrame) -> list[dict[str, Any]]:

@@ -226,9 +226,10 @@ def promote(settings: Settings, run_id: str, comparison: Comparison) -> Verdict:
                 f"{challenger.card.version}: compare again"
             )
         in_force = _registered(before).card.version if before else ""
-        if comparison.champion_version != in_force and not comparison.note:
+        known = comparison.champion_version or comparison.left_out_version
+        if known != in_force:
             raise InvalidInput(
-                f"the comparison knows the champion {comparison.champion_version or '(none)'}, "
+                f"the comparison knows the champion {known or '(none)'}, "
                 f"in force is {in_force or '(none)'}: compare again"
             )
         verdict = gate(comparison)

@@ -14,6 +14,7 @@ from scipy import stats
 
 from aiqleads.ingest.market import Market
 from aiqleads.ranking.compare import (
+    FEWEST_AGENTS,
     SLICE_PEER,
     SLICE_REQUESTS,
     TOP,
@@ -96,8 +97,8 @@ def gate(comparison: Comparison) -> Verdict:
     first = min(worse, key=lambda each: each.q_value)
     found, difference = first.slice, first.slice.difference
     reason = (
-        f"in the slice {found.name} = {found.value} ({found.n} requests) NDCG@10 lies "
-        f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] below "
+        f"in the slice {found.name} = {found.value} ({found.n} requests) NDCG@10 "
+        f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] against "
         f"{SLICE_PEER}: p = {_p(first.q_value)} after Benjamini-Hochberg over "
         f"{sum(each.n >= SLICE_REQUESTS for each in comparison.slices)} slices"
     )
@@ -186,7 +187,8 @@ def among_leads(
 
     slices: name -> value of each row (n,). challenger, peer: scores (n,). What is measured is
     how the leads of one value are ordered among themselves; a request with fewer than two of
-    them has no order and is left out. Intervals draw whole agents.
+    them has no order and is left out. Intervals draw whole agents; what only one agent was
+    shown is left out.
     """
     tie = np.random.default_rng(seed).random(len(dataset))
     found = []
@@ -201,9 +203,10 @@ def among_leads(
                 ndcg_at(TOP, truth.relevance[rows], score[rows], count[asked], tie[rows])
                 for score in (challenger, peer)
             )
-            difference = paired_bootstrap(
-                a, b, dataset.agent_id[asked], resamples=resamples, seed=seed
-            )
+            agents = dataset.agent_id[asked]
+            if len(set(agents[~np.isnan(a)])) < FEWEST_AGENTS:
+                continue
+            difference = paired_bootstrap(a, b, agents, resamples=resamples, seed=seed)
             means = float(np.nanmean(a)), float(np.nanmean(b))
             found.append(Slice(name, str(value), difference.n, *means, difference))
     return found

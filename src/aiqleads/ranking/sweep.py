@@ -1,9 +1,10 @@
 """The search for hyper-parameters: trials by Optuna, each an MLflow run under one sweep.
 
 Trials are proposed by the tree-structured Parzen estimator (Bergstra et al. 2011) and judged
-by the mean NDCG@10 of observed labels on the validate window, never by the simulated market's
-truth. The study lies in `mlruns/optuna.db`, so a sweep whose process was killed goes on where
-it stood: finished trials count, one that was running is marked as failed and tried again.
+by the mean NDCG@10 on the validate window, of observed labels weighed with the attention that
+their places drew (`Trained.validate_mean`), never by the simulated market's truth. The study
+lies in `mlruns/optuna.db`, so a sweep whose process was killed goes on where it stood: finished
+trials count, one that was running is marked as failed and tried again.
 """
 
 from __future__ import annotations
@@ -98,9 +99,9 @@ class _Revalued(Dataset):
         """What each row is worth to training, (n,)."""
         return self.gains[self.label]
 
-    def answered(self) -> Dataset:
-        """The requests in which the agent did something, worth the same."""
-        return _Revalued.of(super().answered(), self.gains)
+    def where(self, kept: NDArray[np.bool_]) -> Dataset:
+        """The requests that `kept` (G,) marks, worth the same."""
+        return _Revalued.of(super().where(kept), self.gains)
 
 
 def sweep(

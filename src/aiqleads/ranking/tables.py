@@ -32,12 +32,12 @@ def windows_table(windows: Sequence[Dataset]) -> pd.DataFrame:
 
 
 def rankers_table(trained: Sequence[Trained]) -> pd.DataFrame:
-    """One line a ranker: trees, NDCG@10 by observed labels on validate, time, version."""
+    """One line a ranker: trees, NDCG@10 by which rankers are chosen, time, version."""
     lines = [
         {
             "ranker": each.loss,
             "trees kept": each.scorer.card.best_iteration + 1,
-            "NDCG@10, observed labels of the validate window": round(each.validate_mean, 4),
+            "NDCG@10, validate window, labels weighed by attention": round(each.validate_mean, 4),
             "training (s)": round(each.seconds, 1),
             "version": each.scorer.version,
         }

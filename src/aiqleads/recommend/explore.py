@@ -84,12 +84,13 @@ def _chances(logits: F64, order: I64, waiting: I64, twin: I64 | None) -> F64:
     """
     if not len(order):
         return np.zeros(0)
-    weights = np.exp(logits - logits.max())
     until = np.arange(len(order))
     if len(waiting) and twin is not None:
         first = {int(twin[at]): place for place, at in reversed(list(enumerate(order[:TOP])))}
         until = np.concatenate([until, [first[int(twin[at])] for at in waiting]])
-    leaves = np.bincount(until, weights[np.concatenate([order, waiting])], len(order))
-    left = np.cumsum(leaves[::-1])[::-1]
+    # Sums of weights as logarithms: far behind the first, a weight itself is 0 as a float.
+    leaves = np.full(len(order), -np.inf)
+    np.logaddexp.at(leaves, until, logits[np.concatenate([order, waiting])])
+    left = np.logaddexp.accumulate(leaves[::-1])[::-1]
     # rounding may leave the last draw's weight a hair above its own sum
-    return np.asarray(np.minimum(weights[order] / left, 1.0))
+    return np.asarray(np.minimum(np.exp(logits[order] - left), 1.0))

@@ -324,8 +324,9 @@ def _notice(leads: pd.DataFrame, agents: pd.DataFrame) -> str:
         said.append(f"{int(wholly.sum())} of {len(leads)} leads are invented altogether")
     fields = {name for text in leads.invented[~wholly].unique() for name in text.split(",") if name}
     if fields:
+        rest = "the others" if said else "the leads"
         said.append(
-            f"the others stand in for recorded sales, with invented {', '.join(sorted(fields))}"
+            f"{rest} stand in for recorded sales, with invented {', '.join(sorted(fields))}"
         )
     if agents.invented.any():
         said.append("the agents and what they did are simulated")

@@ -5,6 +5,7 @@ the version in force and is replaced atomically, so workers follow without a res
 
     manifest.json          what the columns are, of which market and moment
     lead_id.npy            (n,) bytes        leads lie sorted by (res-8 cell, lead_id)
+    lead_rank.npy          (n,) int32        order by lead_id alone, which breaks ties
     lead_features.npy      (n, L) float32    column-major
     lead_ingredients.npy   (n, I) float64    column-major; what crosses are made of
     <fact>.npy             (n,)              see LEAD_FACTS

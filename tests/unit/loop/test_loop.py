@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from aiqleads.domain import US_PER_DAY
+from aiqleads.errors import InvalidInput
 from aiqleads.features.build import build_training_frame
 from aiqleads.geo import grid, utm
 from aiqleads.ingest.market import Market
 from aiqleads.market_loop.arms import Arm, Drawing, Learned, PopularLately, popular_lately
-from aiqleads.market_loop.figures import gini
+from aiqleads.market_loop.figures import Witness, gini, report
 from aiqleads.market_loop.loop import Rhythm, keenness, run_arm
 from aiqleads.market_loop.stage import Stage, learned, prepare, windows, write_arrived
 from aiqleads.market_sim.log import Kind
@@ -219,6 +220,22 @@ def test_gini_is_nothing_for_equals_and_nearly_one_for_one() -> None:
     assert gini(np.full(50, 2.0)) == pytest.approx(0.0, abs=1e-12)
     assert gini(np.r_[np.zeros(999), 1.0]) == pytest.approx(0.999)
     assert gini(np.zeros(3)) == 0.0
+
+
+def test_a_day_on_which_nothing_was_to_be_had_has_no_regret(stage: Stage) -> None:
+    play = stage.fresh()
+    oracle = DynamicOracle(play, until_us=stage.end_us)
+    told = report(
+        Witness(oracle, play), play, arm="idle", seed=stage.seed, start_us=stage.start_us,
+        days=stage.days, trainings=0, publications=0, seconds=0.0, cpu_seconds=0.0, parts={},
+    )  # fmt: skip
+    assert told.regret_by_day == [0.0] * stage.days
+
+
+@pytest.mark.parametrize("validate_days", [0, 10_000])
+def test_windows_without_a_ranking_are_refused_in_words(stage: Stage, validate_days: int) -> None:
+    with pytest.raises(InvalidInput, match=r"no ranking for the (train|validate) window"):
+        windows(stage.known, validate_days)
 
 
 def test_popular_lately_needs_no_learning() -> None:

@@ -145,6 +145,7 @@ def test_a_champion_that_reads_features_which_are_gone_is_left_out_and_said_so(
     old = Scorer(weak.model, replace(weak.card, features=renamed))
     found = compare(test, truth, {"new": trained.scorer}, "new", old)
     assert "old_quality" in found.note
+    assert found.left_out_version == old.version
     assert (found.champion_version, judge(found).reference) == ("", judge(found).reference)
     assert judge(found).reference in BASELINES
 
@@ -184,6 +185,29 @@ def test_a_constant_score_measures_as_a_random_one_not_as_the_order_that_was_sho
     measured = measure({"flat": np.zeros(len(test)), "shown": -test.position}, test, by_position)
     assert np.nanmean(measured["shown"]["ndcg10"]) == pytest.approx(1)
     assert np.nanmean(measured["flat"]["ndcg10"]) < 0.6
+
+
+def test_one_agent_is_no_sample_of_agents(
+    held_out: tuple[Dataset, Truth], trained: Trained
+) -> None:
+    """Whole agents are drawn: of one there is nothing to draw, and no interval."""
+    test, truth = held_out
+    models = {"new": trained.scorer}
+    tier = np.where(test.agent_id == test.agent_id[0], "alone", "many").astype(object)
+    found = compare(test, truth, models, "new", slices={"tier": tier}, resamples=40)
+    assert [each.value for each in found.slices] == ["many"]
+    alone = replace(test, agent_id=np.full(len(test.sizes), "A", dtype=object))
+    with pytest.raises(InvalidInput, match="one agent"):
+        compare(alone, truth, models, "new", resamples=40)
+
+
+def test_a_window_in_which_nothing_would_be_bought_says_which_figure_fails(
+    held_out: tuple[Dataset, Truth], trained: Trained
+) -> None:
+    test, truth = held_out
+    nothing = replace(truth, hit=np.zeros(len(test), dtype=bool))
+    with pytest.raises(InvalidInput, match=r"mrr is not defined for any request of the window"):
+        compare(test, nothing, {"new": trained.scorer}, "new", resamples=40)
 
 
 def test_figures_are_titled_and_say_what_their_axes_are(

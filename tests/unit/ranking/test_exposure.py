@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aiqleads.errors import InvalidInput
 from aiqleads.ranking.evaluate import ranks
-from aiqleads.ranking.exposure import exposures, with_floor
+from aiqleads.ranking.exposure import Exposure, exposures, with_floor
 
 
 def test_shares_of_impressions_stand_against_shares_of_relevance() -> None:
@@ -122,3 +122,9 @@ def test_the_floor_is_met_where_any_choice_meets_it_by_the_smallest_moves(
     assert lacking == least
     shown = np.concatenate([[r for r in rows if position[r] <= k] for rows in counted]).astype(int)
     assert int(base[shown].sum()) == fewest
+
+
+@pytest.mark.parametrize(("got", "merits", "of"), [(4, 5, 6), (8, 10, 12), (12, 15, 19)])
+def test_just_at_the_floor_is_not_below_it(got: int, merits: int, of: int) -> None:
+    assert not Exposure("north", 10, got, got / of, merits / of).below(0.8)
+    assert Exposure("north", 10, got - 1, (got - 1) / of, merits / of).below(0.8)

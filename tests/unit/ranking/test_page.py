@@ -20,9 +20,9 @@ from aiqleads.ranking import slices
 from aiqleads.ranking.compare import Comparison, Slice, compare, judge
 from aiqleads.ranking.dataset import Dataset, Truth, dataset_of, observed_truth
 from aiqleads.ranking.evaluate import Interval, ranks
-from aiqleads.ranking.evidence import Evidence, bought_within, calibration, gather, told
+from aiqleads.ranking.evidence import Decile, Evidence, bought_within, calibration, gather, told
 from aiqleads.ranking.importance import importance_shift, importances
-from aiqleads.ranking.page import page, page_path, write_page
+from aiqleads.ranking.page import _decile_charts, page, page_path, write_page
 from aiqleads.ranking.registry import Registered, Training
 from aiqleads.ranking.tables import group_shares, rankers_table, versions_table, windows_table
 from aiqleads.ranking.train import Trained
@@ -380,12 +380,29 @@ def test_importances_say_what_rose_fell_came_and_went() -> None:
     assert set(first["moved"]) == {""}
 
 
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ([0.3, 0.2, 0.1], "falls at every step"),
+        ([0.0, 0.0, 0.0], "never rises"),
+        ([0.3, 0.3, 0.1], "never rises"),
+        ([0.1, 0.3, 0.2], "rises at 1 of 2"),
+        ([0.1], "one part only"),
+    ],
+)
+def test_deciles_fall_only_where_they_do(rates: list[float], words: str) -> None:
+    deciles = [Decile(i, 10, rate, 0.0, 0.0, None) for i, rate in enumerate(rates, start=1)]
+    assert _decile_charts(deciles)[0][1] == f"observed; {words}"
+
+
 def test_a_training_as_tables(trained: Trained, windows: tuple[Dataset, Dataset]) -> None:
     shown = windows_table(windows)
     assert shown.columns.tolist() == ["train", "validate"]
     assert shown.loc["rows", "train"] == len(windows[0])
     assert shown.loc["answered", "train"] <= shown.loc["requests", "train"]
     rankers = rankers_table([trained])
+    # what rankers are chosen by is not the NDCG of raw labels, and does not say so
+    assert "weighed" in rankers.columns[1]
     assert rankers.loc["QueryRMSE", "version"] == trained.scorer.version
     groups = {each.name: each.group for each in FEATURES}
     shares = group_shares({"QueryRMSE": importances(trained.scorer, windows[1].X, groups)})

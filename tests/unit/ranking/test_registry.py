@@ -104,6 +104,15 @@ def test_from_training_to_champion_and_back(
     with pytest.raises(NotReady, match="has no model"):
         promote(home, second.run_id, comparison)
     forced = replace(comparison, rows=[better(row) for row in comparison.rows])
+    without = replace(
+        forced, champion_version="", left_out_version=chosen.card.version, note="left out"
+    )
+    with pytest.raises(InvalidInput, match=r"knows the champion gone, in force is"):
+        promote(home, newer.run_id, replace(without, left_out_version="gone"))
+    assert promote(home, newer.run_id, without).promoted
+    with pytest.raises(InvalidInput, match="compare again"):  # or it would be its own previous
+        promote(home, newer.run_id, without)
+    assert rollback(home) == chosen
     assert promote(home, newer.run_id, forced).promoted
     assert champion(home) == newer
     assert aliased(home, "previous") == chosen

@@ -25,7 +25,7 @@ from aiqleads.ranking.dataset import Dataset, load_dataset
 from aiqleads.ranking.importance import importances
 from aiqleads.ranking.registry import log_training
 from aiqleads.ranking.sweep import Sweep, sweep, with_best
-from aiqleads.ranking.train import Trained
+from aiqleads.ranking.train import Trained, without_idle_openers
 from aiqleads.settings import Settings
 
 FAST = {"iterations": 12, "early_stopping_rounds": 5}
@@ -249,6 +249,24 @@ def test_the_label_gains_reach_training_and_not_the_measure(
     )
     assert plain.scorer.version != steep.scorer.version
     assert steep.params["label_gains"] == "1,2,10"
+
+
+def test_the_label_gains_hold_when_idle_openers_are_left_out(
+    windows: tuple[Dataset, Dataset],
+) -> None:
+    train, validate = windows
+    # One agent opens all that it sees, the others hold now and then what they bought before.
+    idle = np.repeat(train.agent_id == train.agent_id[0], train.sizes)
+    label = np.where(train.label == 3, 2, train.label)
+    label = np.where(idle, 1, label).astype(np.int8)
+    train = replace(train, label=label)
+    assert len(without_idle_openers(train).sizes) < len(train.sizes)
+    drawn = {"loss": "QueryRMSE", "depth": 4, "learning_rate": 0.1}
+    plain, steep = (
+        module._fit({**drawn, "label_gains": gains}, train, validate, FAST, threads=1)
+        for gains in ("1,3,7", "1,5,15")
+    )
+    assert plain.scorer.version != steep.scorer.version
 
 
 def test_the_best_takes_the_place_of_its_loss_only_if_it_is_better(trained: Trained) -> None:

@@ -48,6 +48,19 @@ def test_logged_chances_are_how_often_pages_come(twin: np.ndarray | None) -> Non
         assert all(order[3] in (0, 1) for order in seen), "one of the two comes last"
 
 
+def test_chances_of_leads_far_behind_are_numbers() -> None:
+    """Whose weight is too small for a float is drawn by what is left beside it all the same."""
+    page = draw(np.array([0.0, -5.0, -900.0, -901.0]), np.zeros(4), 1.0, 4)
+    assert page.propensity == pytest.approx(
+        [1 / (1 + np.exp(-5)), 1.0, 1 / (1 + np.exp(-1)), 1.0], abs=1e-12
+    )
+    twin = np.array([ALONE, ALONE, 7, 7])
+    page = draw(np.array([0.0, -5.0, -900.0, -901.0]), np.zeros(4), 1.0, 4, twin=twin)
+    assert page.propensity == pytest.approx(
+        [1 / (1 + np.exp(-5)), 1.0, 1 / (1 + np.exp(-1)), 1.0], abs=1e-12
+    )
+
+
 def test_a_higher_temperature_is_more_even() -> None:
     scores = np.array([2.0, 0.0, 0.0])
     first = [

@@ -18,7 +18,7 @@ from aiqleads.geo.utm import project
 from aiqleads.ingest.market import load_market
 from aiqleads.recommend.allocation import Chances
 from aiqleads.recommend.candidates import Filters
-from aiqleads.recommend.publish import Offering, publish, request_rates
+from aiqleads.recommend.publish import Offering, _notice, publish, request_rates
 from aiqleads.recommend.recommend import feature_matrix, recommend
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.settings import Settings
@@ -281,6 +281,20 @@ def test_requests_are_expected_by_the_log_and_of_strangers_by_their_tier(
     assert rates.sum() == pytest.approx(len(known) / 28, rel=0.1)
     (core / "events" / "rankings.parquet").unlink()
     assert not request_rates(market, load_market("made", market), AS_OF_US, agents).any()
+
+
+@pytest.mark.parametrize(
+    ("invented", "said"),
+    [
+        (["beds,name"] * 2, "the leads stand in for recorded sales, with invented beds, name"),
+        (["all", "name"], "1 of 2 leads are invented altogether; the others stand in for"),
+        (["", ""], ""),
+    ],
+)
+def test_a_notice_says_what_is_invented(invented: list[str], said: str) -> None:
+    leads, agents = pd.DataFrame({"invented": invented}), pd.DataFrame({"invented": [False]})
+    notice = _notice(leads, agents)
+    assert notice.startswith(f"Sample market: {said}") if said else notice == ""
 
 
 def test_two_people_who_sell_one_home_are_near_duplicates(market: Settings) -> None:
