@@ -28,7 +28,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from aiqleads.errors import InvalidInput, UnknownName
-from aiqleads.ranking import registry
+from aiqleads.ranking import funnel, registry
 from aiqleads.ranking.dataset import Dataset
 from aiqleads.ranking.train import DEFAULTS, LOSSES, Trained, train_ranker
 from aiqleads.settings import Settings
@@ -36,7 +36,7 @@ from aiqleads.settings import Settings
 log = structlog.get_logger(__name__)
 
 #: raised whenever `_suggested` draws something else: older studies then stay apart
-SPACE_VERSION = 1
+SPACE_VERSION = 2
 #: what an opened, a held and a bought lead is worth to training; judged is always by 1, 3, 7
 LABEL_GAINS = ("1,3,7", "1,2,3", "1,2,10", "1,5,15")
 #: losses that learn from the validate window in the end, whose labels keep their usual worth
@@ -131,7 +131,8 @@ def sweep(
     budget = _Budget(trials, seconds)
     if unknown := [loss for loss in losses if loss not in LOSSES]:
         raise UnknownName(f"no loss {', '.join(unknown)}; there are {', '.join(LOSSES)}")
-    fixed = {**DEFAULTS, "random_seed": seed, **(params or {})}
+    # Each loss keeps its own defaults beneath: the funnel has other ones than the rest.
+    fixed = {"random_seed": seed, **(params or {})}
     key = _key(market, train, validate, losses, fixed, seed, threads)
     with _study(settings, f"{market}-{key}", seed) as study:
         run_id = registry.open_sweep(settings, market, key, (train, validate), note, run_key)
@@ -278,7 +279,8 @@ def _key(
     """12 hex digits of all that decides what a trial with given parameters would give."""
     named = [LOSSES[loss] for loss in losses]
     parts = [SPACE_VERSION, market, train.digest, validate.digest, named, seed, threads]
-    text = json.dumps([parts, sorted(fixed.items())], default=str)
+    defaults = [sorted(each.items()) for each in (DEFAULTS, funnel.DEFAULTS)]
+    text = json.dumps([parts, defaults, sorted(fixed.items())], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

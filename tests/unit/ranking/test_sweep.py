@@ -269,6 +269,24 @@ def test_the_label_gains_hold_when_idle_openers_are_left_out(
     assert plain.scorer.version != steep.scorer.version
 
 
+def test_a_funnel_is_searched_with_the_funnels_own_defaults(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, train, validate = two
+    given: list[dict[str, object]] = []
+
+    def fits(
+        _train: Dataset, _validate: Dataset, _loss: str, params: object, _threads: int
+    ) -> None:
+        given.append(dict(params))  # type: ignore[call-overload]
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(module, "train_ranker", fits)
+    with pytest.raises(RuntimeError, match="seen"):
+        sweep(home, "lucas", train, validate, trials=1, losses=["Funnel"], seed=77)
+    assert "iterations" not in given[0], "it would take the place of the funnel's own"
+
+
 def test_the_best_takes_the_place_of_its_loss_only_if_it_is_better(trained: Trained) -> None:
     other = replace(trained, loss="YetiRank")
     better = replace(trained, validate_ndcg=trained.validate_ndcg + 0.01)
