@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-#: of the worth of a lead, what is its own money's and not an average lead's
-SHARE = 0.8
+#: of the worth of a lead, what is its own money's and not an average lead's; each other share was
+#: worth less where the true chances are known (docs/tried.md)
+SHARE = 1.0
 #: of the prices, how much is believed: a plan knows neither who else comes nor how leads age
 TRUST = 0.25
 #: places of a page that count when it is told to how many agents a lead is offered
