@@ -3,7 +3,7 @@
     python peers_run.py ARRAYS.npz OUT.npz ARM
 
 ARM lightgbm or xgboost: the same candidates and features as the project's rankers; ARRAYS
-holds X_w, label_w, position_w, sizes_w of the windows train, validate and test. The first
+holds X_w, label_w, position_w, sizes_w of the windows train, validate and test. The
 configurations of the peers' own lists are tried with one seed, the best by NDCG@10 of the
 validate window is trained with all. ARM als, bpr or item_knn: ARRAYS holds known_w (U, I), and
 every configuration's scores come back for both windows, for the caller to choose by validate.
@@ -24,9 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from peers import run as library
 
-#: configurations tried of each list, and seeds of the one that is kept
-#: (the last of each list learns from positions shown, which this log does not have)
-BUDGET, SEEDS = 7, (1, 2, 3, 4, 5)
+#: of the configuration that is kept
+SEEDS = (1, 2, 3, 4, 5)
 COLLABORATIVE: dict[str, list[dict[str, Any]]] = {
     "als": [{"factors": f, "l2": r} for f in (16, 32) for r in (1.0, 10.0, 50.0)],
     "bpr": [{"factors": f, "l2": r} for f in (16, 32) for r in (0.01, 0.05)],
@@ -47,24 +46,26 @@ def main() -> int:
 
 def learned(arm: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """test: (seeds, n) scores of the chosen configuration; said: what was tried, as JSON."""
-    tried = library.run(arm, arrays, BUDGET, 1, SEEDS[0])
+    # Positions shown, which some configurations learn from, this log does not have.
+    listed = [each for each in library.CONFIGURATIONS[arm] if not each.get("positions")]
+    tried = library.run(arm, arrays, listed, 1, SEEDS[0])
     best = max(tried, key=lambda each: each.validate_ndcg)
-    listed = {"lightgbm": library.LIGHTGBM, "xgboost": library.XGBOOST}[arm]
-    assert best.configuration in listed
-    windows = {
-        "train": library.answered(arrays, "train"),
-        "validate": library.answered(arrays, "validate", shuffled=True),
-    }
-    learn = {"lightgbm": library.lightgbm, "xgboost": library.xgboost}[arm]
+    train = library.answered(arrays, "train")
+    validate = library.answered(arrays, "validate", shuffled=True)
+
+    def by(seed: int) -> np.ndarray:
+        learn = library.LEARNERS[arm]
+        predict, _ = learn(train, validate, library.ROUNDS, best.configuration, 1, seed)
+        return predict(arrays["X_test"])
+
     # without a draw of columns these libraries come to the same trees by any seed
-    drawn = SEEDS[1:] if "columns" in best.configuration else ()
-    again = [learn(arrays, windows, best.configuration, 1, seed) for seed in drawn]
+    again = [by(seed) for seed in (SEEDS[1:] if "columns" in best.configuration else ())]
     said = {
         "chosen": best.configuration,
         "trees": best.trees,
         "tried": [[each.configuration, round(each.validate_ndcg, 5)] for each in tried],
     }
-    return {"test": np.array([best.test, *(each.test for each in again)]), "said": json.dumps(said)}
+    return {"test": np.array([best.test, *again]), "said": json.dumps(said)}
 
 
 def collaborative(arm: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
