@@ -420,6 +420,59 @@ class OrderAnswer(Answer):
     client_secret: str | None = None
 
 
+class ReturnRequest(Body):
+    """A bought lead that is given back for credit."""
+
+    lead_id: LeadId
+    reason: Annotated[str, Field(min_length=1, max_length=30, examples=["disconnected_number"])]
+    evidence: Annotated[str, Field(min_length=1, max_length=2000, description="what happened")]
+
+
+class ReturnAnswer(Answer):
+    """A return: credited at once, or waiting for an operator."""
+
+    return_id: str
+    order_id: str
+    lead_id: str
+    reason: str
+    evidence: str
+    state: str
+    credit_cents: int
+    currency: str
+    asked_at: str
+    decided_at: str | None
+    note: str | None
+
+
+class ReturnList(Answer):
+    """Returns, oldest first."""
+
+    items: list[ReturnAnswer]
+
+
+class ReturnDecision(Body):
+    """An operator's word on a return; the note is what the buyer is told."""
+
+    credit: bool
+    note: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class Notice(Answer):
+    """Something that the agent is told about a lead."""
+
+    notice_id: str
+    kind: str
+    lead_id: str | None
+    detail: str
+    created_at: str
+
+
+class NoticeList(Answer):
+    """What the agent was told lately, newest first."""
+
+    items: list[Notice]
+
+
 class OrderPage(Answer):
     """An agent's orders, newest first."""
 

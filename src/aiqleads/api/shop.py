@@ -16,13 +16,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from aiqleads.api import schemas
-from aiqleads.api.auth import Caller, Depositor, Holder, OrderReader
+from aiqleads.api.auth import Caller, Depositor, Holder, Operator, OrderReader
 from aiqleads.api.cursors import decode, encode
 from aiqleads.api.once import Once
 from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.state import ServiceState, State
-from aiqleads.commerce import caps, checkout, holds, orders, slots, wallet
+from aiqleads.commerce import caps, checkout, holds, orders, returns, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
 from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS
 from aiqleads.errors import Refused, UnknownName
@@ -33,6 +33,7 @@ from aiqleads.store.caps import Cap
 from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
+from aiqleads.store.returns import Return
 from aiqleads.store.sources import withheld_leads
 
 router = APIRouter(tags=["shop"])
@@ -216,6 +217,101 @@ def get_order(
 ) -> schemas.OrderAnswer:
     """One order of the agent."""
     return _order(orders.get(state.commerce, caller.agent, order_id))
+
+
+OrderPath = Annotated[schemas.OrderId, Path()]
+
+
+@router.post(
+    "/v1/orders/{order_id}/returns",
+    status_code=201,
+    response_model=schemas.ReturnAnswer,
+    responses={202: {"model": schemas.ReturnAnswer, "description": "An operator decides."}},
+)
+def give_back(
+    caller: Holder, once: Once, order_id: OrderPath, body: schemas.ReturnRequest, state: State
+) -> Response:
+    """Gives a bought lead back for credit; the order stays as it is."""
+
+    def work() -> Response:
+        made = returns.ask(
+            state.commerce,
+            caller.agent,
+            order_id,
+            body.lead_id,
+            body.reason,
+            body.evidence,
+            state.now_us(),
+            key=once.seed,
+        )
+        return _json(_return(made), 201 if made.state == "credited" else 202)
+
+    return once.run(state, caller.agent, work)
+
+
+@router.get("/v1/orders/{order_id}/returns")
+def list_returns(caller: OrderReader, order_id: OrderPath, state: State) -> schemas.ReturnList:
+    """What of an order was given back."""
+    found = returns.of_order(state.commerce, caller.agent, order_id)
+    return schemas.ReturnList(items=[_return(each) for each in found])
+
+
+@router.get("/v1/notices")
+def list_notices(caller: OrderReader, state: State) -> schemas.NoticeList:
+    """What the agent was told: of leads that others report, holds that ended, returns."""
+    return schemas.NoticeList(
+        items=[
+            schemas.Notice(
+                notice_id=each.notice_id,
+                kind=each.kind,
+                lead_id=each.lead_id,
+                detail=each.detail,
+                created_at=moment(each.created_us),
+            )
+            for each in returns.notices(state.commerce, caller.agent)
+        ]
+    )
+
+
+@router.get("/v1/admin/returns")
+def waiting_returns(_caller: Operator, state: State) -> schemas.ReturnList:
+    """Returns that wait for an operator, oldest first."""
+    return schemas.ReturnList(items=[_return(each) for each in returns.waiting(state.commerce)])
+
+
+@router.post("/v1/admin/returns/{return_id}")
+def decide_return(
+    caller: Operator,
+    return_id: Annotated[str, Path(max_length=40, pattern=schemas.VISIBLE)],
+    body: schemas.ReturnDecision,
+    state: State,
+) -> schemas.ReturnAnswer:
+    """Credits a return that waits, or refuses it; the buyer is told the note."""
+    made = returns.decide(
+        state.commerce,
+        return_id,
+        credit=body.credit,
+        by=caller.key_id,
+        note=body.note,
+        now_us=state.now_us(),
+    )
+    return _return(made)
+
+
+def _return(made: Return) -> schemas.ReturnAnswer:
+    return schemas.ReturnAnswer(
+        return_id=made.return_id,
+        order_id=made.order_id,
+        lead_id=made.lead_id,
+        reason=made.reason,
+        evidence=made.evidence,
+        state=made.state,
+        credit_cents=made.credit_cents,
+        currency=made.currency,
+        asked_at=moment(made.asked_us),
+        decided_at=None if made.decided_us is None else moment(made.decided_us),
+        note=made.note,
+    )
 
 
 @router.get("/v1/limits")

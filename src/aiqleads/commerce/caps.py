@@ -197,7 +197,7 @@ def _frees(cap: Cap, bought: Sequence[Bought], asked: int, now_us: int) -> int |
     if asked > cap.most:
         return None
     if cap.per == "month":
-        return _next_month_us(now_us)
+        return next_month_us(now_us)
     inside = [each for each in bought if each.at_us >= _since(cap.per, now_us)]
     over = sum(_amount(cap, each.price_cents) for each in inside) + asked - cap.most
     for each in inside:
@@ -213,7 +213,7 @@ def _use(cap: Cap, bought: Sequence[Bought], now_us: int) -> Use:
     frees_us = None
     if inside:
         month = cap.per == "month"
-        frees_us = _next_month_us(now_us) if month else inside[0].at_us + _SPANS_US[cap.per] + 1
+        frees_us = next_month_us(now_us) if month else inside[0].at_us + _SPANS_US[cap.per] + 1
     return Use(cap, sum(_amount(cap, each.price_cents) for each in inside), frees_us)
 
 
@@ -232,16 +232,18 @@ def _bought(
 
 
 def _since(per: str, now_us: int) -> int:
-    return _month_us(now_us) if per == "month" else now_us - _SPANS_US[per]
+    return month_us(now_us) if per == "month" else now_us - _SPANS_US[per]
 
 
-def _month_us(now_us: int) -> int:
+def month_us(now_us: int) -> int:
+    """The moment at which the calendar month (UTC) of a moment began."""
     now = datetime.fromtimestamp(now_us // US_PER_SECOND, UTC)
     first = datetime(now.year, now.month, 1, tzinfo=UTC)
     return int(first.timestamp()) * US_PER_SECOND
 
 
-def _next_month_us(now_us: int) -> int:
+def next_month_us(now_us: int) -> int:
+    """The moment at which the next calendar month (UTC) begins."""
     now = datetime.fromtimestamp(now_us // US_PER_SECOND, UTC)
     last = now.month == _DECEMBER
     first = datetime(now.year + last, 1 if last else now.month + 1, 1, tzinfo=UTC)

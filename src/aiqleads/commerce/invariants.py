@@ -23,6 +23,7 @@ from aiqleads.store.tables import (
     entry,
     hold,
     hold_item,
+    lead_return,
     lead_slot,
     order_item,
     orders,
@@ -44,6 +45,7 @@ ABOUT = {
     "S2": "an agent has at most one held or sold slot of a lead, and buys it once",
     "S3": "what an exclusive sale kept empty is closed, and the lead has no other buyer",
     "S4": "an order's leads are all sold to it, or none",
+    "S5": "what was given back was sold to who gave it back, and credited once and to the cent",
     "H1": "granted intervals of a slot never overlap",
     "H2": "nothing was sold after its hold had ended",
     "H4": "tokens rise with each grant; a sold slot's token is its order item's",
@@ -227,6 +229,45 @@ def _half_sold(connection: Connection) -> list[str]:
     return [str(o) for query in (wrong, orphan, empty) for o in connection.execute(query).scalars()]
 
 
+def _wrong_returns(connection: Connection) -> list[str]:
+    credit = entry.alias()
+    of_return = and_(
+        credit.c.txn_id == "return:" + lead_return.c.return_id,
+        credit.c.account_id == "wallet:" + lead_return.c.agent_id,
+        credit.c.direction == "credit",
+        credit.c.amount_cents == lead_return.c.credit_cents,
+    )
+    posted = (
+        select(lead_return.c.return_id)
+        .outerjoin(credit, of_return)
+        .group_by(lead_return.c.return_id, lead_return.c.state)
+        .having(
+            func.count(credit.c.txn_id) != case((lead_return.c.state == "credited", 1), else_=0)
+        )
+    )
+    strange = (
+        select(lead_return.c.return_id)
+        .outerjoin(
+            order_item,
+            and_(
+                order_item.c.order_id == lead_return.c.order_id,
+                order_item.c.lead_id == lead_return.c.lead_id,
+                order_item.c.price_cents == lead_return.c.credit_cents,
+            ),
+        )
+        .outerjoin(
+            orders,
+            and_(
+                orders.c.order_id == lead_return.c.order_id,
+                orders.c.agent_id == lead_return.c.agent_id,
+                orders.c.state.in_(SOLD),
+            ),
+        )
+        .where(or_(order_item.c.order_id.is_(None), orders.c.order_id.is_(None)))
+    )
+    return [i for query in (posted, strange) for i in connection.execute(query).scalars()]
+
+
 _ended = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
 
 
@@ -299,6 +340,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "S2": _doubled,
     "S3": _shared_though_exclusive,
     "S4": _half_sold,
+    "S5": _wrong_returns,
     "H1": _overlapping,
     "H2": _sold_late,
     "H4": _wrong_tokens,

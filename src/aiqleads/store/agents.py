@@ -19,7 +19,7 @@ from aiqleads.store.transactions import writing
 #: everything that a key can be allowed to do; a route that asks for none of these is public
 SCOPES = {
     "leads:read": "rankings, lead search and lead details",
-    "cart:write": "holds and checkout",
+    "cart:write": "holds, checkout and returns",
     "orders:read": "orders, the wallet's balance and limits",
     "wallet:write": "wallet top-ups and the agent's own limits",
     "events:write": "interaction events",

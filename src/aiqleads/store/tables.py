@@ -557,6 +557,43 @@ payment_attempt = Table(
     Index("ix_payment_attempt_order", "order_id"),
 )
 
+# A lead that its buyer gives back: the money comes back as credit, the knowledge does not.
+lead_return = Table(
+    "lead_return",
+    commerce_metadata,
+    Column("return_id", String(40), primary_key=True),
+    Column("order_id", String(40), ForeignKey("orders.order_id"), nullable=False),
+    Column("lead_id", String(20), nullable=False),
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("reason", String(30), nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("credit_cents", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("asked_us", BigInteger, nullable=False),
+    Column("decided_us", BigInteger),
+    Column("decided_by", String(60)),  # rule, or the operator's key
+    Column("note", Text),
+    CheckConstraint("state in ('waiting','credited','refused')", name="state"),
+    CheckConstraint("credit_cents > 0", name="credit"),
+    UniqueConstraint("order_id", "lead_id"),
+    Index("ix_lead_return_agent", "agent_id", "asked_us"),
+    Index("ix_lead_return_state", "state", "asked_us"),
+)
+
+# What an agent is told, written in the transaction of its cause.
+notice = Table(
+    "notice",
+    commerce_metadata,
+    Column("notice_id", String(120), primary_key=True),  # natural key: lead-invalid:L1:A1
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("lead_id", String(20)),
+    Column("detail", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index("ix_notice_agent", "agent_id", "created_us"),
+)
+
 account = Table(
     "account",
     commerce_metadata,

@@ -103,6 +103,38 @@ def test_limits_that_cannot_be_are_refused(shop: Any, is_problem: IsProblem, bod
     assert shop.ask("GET", "/v1/limits").json()["caps"] == []
 
 
+def test_a_lead_is_given_back_over_http(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    shop.top_up("A0003", 20_000)
+    order = shop.buy("A0003", lead).json()
+    path = f"/v1/orders/{order['order_id']}/returns"
+    body = {"lead_id": lead, "reason": "duplicate", "evidence": "bought in May"}
+    waits = shop.ask("POST", path, body)
+    assert (waits.status_code, waits.json()["state"]) == (202, "waiting")
+    is_problem(shop.ask("POST", path, body), 409, "already-returned")
+    is_problem(shop.ask("GET", "/v1/admin/returns"), 403, "access-denied")
+    listed = shop.ask("GET", "/v1/admin/returns", agent=None).json()["items"]
+    assert [one["return_id"] for one in listed] == [waits.json()["return_id"]]
+    decide = f"/v1/admin/returns/{listed[0]['return_id']}"
+    word = {"credit": False, "note": "another person"}
+    assert shop.ask("POST", decide, word, agent=None, once=None).json()["state"] == "refused"
+    assert shop.ask("GET", path).json()["items"][0]["note"] == "another person"
+    told = shop.ask("GET", "/v1/notices").json()["items"]
+    assert [one["kind"] for one in told] == ["return-refused"]
+
+
+def test_a_return_that_a_rule_decides_is_credit_at_once(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    shop.top_up("A0003", 20_000)
+    order = shop.buy("A0003", lead).json()
+    path = f"/v1/orders/{order['order_id']}/returns"
+    body = {"lead_id": lead, "reason": "disconnected_number", "evidence": "called twice"}
+    assert shop.ask("POST", path, body).status_code == 201
+    assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 20_000
+    is_problem(shop.ask("POST", path, {**body, "reason": "dear"}), 422, "invalid-input")
+    assert shop.ask("GET", "/v1/admin/invariants", agent=None).json()["ok"] is True
+
+
 def test_a_hold_is_bought_by_card(shop: Any) -> None:
     held = shop.hold("A0003", shop.lead()).json()
     body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
