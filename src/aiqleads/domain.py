@@ -1,9 +1,15 @@
-"""Values and enums that every part shares: no I/O, no clock."""
+"""Values and enums that every part shares: no clock, and no I/O but `tiers.toml` at import."""
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from aiqleads.errors import InvalidInput
 
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
@@ -58,11 +64,53 @@ class Entitlements:
     requests_per_minute: int
 
 
-ENTITLEMENTS: dict[Tier, Entitlements] = {
-    Tier.BASIC: Entitlements(15, 10, 5, 60, 1.00, 100),
-    Tier.PRO: Entitlements(60, 50, 50, 15, 0.90, 500),
-    Tier.ENTERPRISE: Entitlements(24 * 60, 500, 500, 0, 0.80, 1000),
-}
+@dataclass(frozen=True)
+class Tiers:
+    """What stands in `tiers.toml`, checked.
 
-#: after a hold ended unsold its agent lets the lead be for so long, minutes of the wall clock
-COOL_DOWN_MINUTES = 30
+    cool_down_minutes: after a hold ended unsold its agent lets the lead be for so long, minutes
+    of the wall clock.
+    """
+
+    version: str
+    cool_down_minutes: int
+    entitlements: dict[Tier, Entitlements]
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Tiers:
+        """Builds the tiers from TOML; InvalidInput says which figure cannot be."""
+        try:
+            made = cls(
+                version=str(raw["version"]),
+                cool_down_minutes=int(raw["cool_down_minutes"]),
+                entitlements={tier: Entitlements(**raw[str(tier)]) for tier in Tier},
+            )
+        except (KeyError, TypeError, ValueError) as problem:
+            raise InvalidInput(f"tiers.toml: {problem!r}") from problem
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        if self.cool_down_minutes < 0:
+            raise InvalidInput("tiers.toml: cool_down_minutes must be at least 0")
+        below: Entitlements | None = None
+        for tier, rights in self.entitlements.items():
+            whole = {n: v for n, v in vars(rights).items() if n != "price_factor"}
+            for name, value in whole.items():
+                if type(value) is not int or value < (name != "new_lead_delay_minutes"):
+                    raise InvalidInput(f"tiers.toml: {name} of {tier} cannot be {value!r}")
+            if not 0.0 < rights.price_factor <= 1.0:
+                raise InvalidInput(f"tiers.toml: price_factor of {tier} is not in (0, 1]")
+            for name in vars(rights) if below is not None else ():
+                gains = getattr(rights, name) - getattr(below, name)
+                if gains > 0 if name in _LESS_IS_MORE else gains < 0:
+                    raise InvalidInput(f"tiers.toml: {tier} has a worse {name} than the tier below")
+            below = rights
+
+
+_LESS_IS_MORE = ("new_lead_delay_minutes", "price_factor")
+TIERS = Tiers.parse(
+    tomllib.loads(Path(__file__).with_name("tiers.toml").read_text(encoding="utf-8"))
+)
+ENTITLEMENTS = TIERS.entitlements
+COOL_DOWN_MINUTES = TIERS.cool_down_minutes
