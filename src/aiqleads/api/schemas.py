@@ -473,6 +473,24 @@ class NoticeList(Answer):
     items: list[Notice]
 
 
+class SpendMonth(Answer):
+    """What was bought in a calendar month (UTC), and what of that came back since."""
+
+    month: Annotated[str, Field(examples=["2026-11"])]
+    currency: str
+    leads: int
+    spent_cents: int
+    returned: int
+    credited_cents: int
+    net_cents: int
+
+
+class SpendAnswer(Answer):
+    """An agent's spend by month, newest first."""
+
+    months: list[SpendMonth]
+
+
 class OrderPage(Answer):
     """An agent's orders, newest first."""
 

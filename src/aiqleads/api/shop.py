@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 from aiqleads.api import schemas
@@ -21,10 +22,11 @@ from aiqleads.api.cursors import decode, encode
 from aiqleads.api.once import Once
 from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
+from aiqleads.api.receipts import receipt_page
 from aiqleads.api.state import ServiceState, State
-from aiqleads.commerce import caps, checkout, holds, orders, returns, slots, wallet
+from aiqleads.commerce import caps, checkout, holds, orders, reports, returns, slots, wallet
 from aiqleads.commerce.reconcile import receive_webhook
-from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS
+from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, US_PER_DAY
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
@@ -193,6 +195,9 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
     return once.run(state, caller.agent, work)
 
 
+OrderPath = Annotated[schemas.OrderId, Path()]
+
+
 @router.get("/v1/orders")
 def list_orders(
     caller: OrderReader,
@@ -211,15 +216,54 @@ def list_orders(
     )
 
 
+@router.get(
+    "/v1/orders.csv",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def orders_csv(
+    caller: OrderReader,
+    state: State,
+    since: Annotated[date | None, Query(description="first day (UTC)")] = None,
+    until: Annotated[date | None, Query(description="last day (UTC)")] = None,
+) -> Response:
+    """Every lead that the agent bought, a line each, oldest first."""
+    found = reports.lines(
+        state.commerce,
+        caller.agent,
+        0 if since is None else _midnight_us(since),
+        None if until is None else _midnight_us(until) + US_PER_DAY,
+    )
+    name = f'attachment; filename="orders-{caller.agent}.csv"'
+    headers = {"Content-Disposition": name}
+    return StreamingResponse(reports.as_csv(found), media_type="text/csv", headers=headers)
+
+
+def _midnight_us(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * US_PER_DAY
+
+
+@router.get("/v1/spend")
+def get_spend(caller: OrderReader, state: State) -> schemas.SpendAnswer:
+    """What the agent bought and got back, by month."""
+    found = reports.spend(state.commerce, caller.agent)
+    return schemas.SpendAnswer(months=[schemas.SpendMonth.model_validate(one) for one in found])
+
+
+@router.get("/v1/orders/{order_id}/receipt", response_class=HTMLResponse)
+def get_receipt(caller: OrderReader, order_id: OrderPath, state: State) -> Response:
+    """A paid order as a page to keep or print."""
+    found = reports.receipt(state.commerce, caller.agent, order_id)
+    notices = [text for text in (state.payments_notice, state.snapshot.manifest.notice) if text]
+    return HTMLResponse(receipt_page(found, notices))
+
+
 @router.get("/v1/orders/{order_id}")
 def get_order(
     caller: OrderReader, order_id: Annotated[schemas.OrderId, Path()], state: State
 ) -> schemas.OrderAnswer:
     """One order of the agent."""
     return _order(orders.get(state.commerce, caller.agent, order_id))
-
-
-OrderPath = Annotated[schemas.OrderId, Path()]
 
 
 @router.post(
