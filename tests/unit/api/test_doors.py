@@ -28,10 +28,20 @@ ROUTES = {
     ("DELETE", "/v1/cart/holds/{hold_id}"): "cart:write",
     ("POST", "/v1/checkout"): "cart:write",
     ("GET", "/v1/orders"): "orders:read",
+    ("GET", "/v1/orders.csv"): "orders:read",
     ("GET", "/v1/orders/{order_id}"): "orders:read",
+    ("GET", "/v1/orders/{order_id}/receipt"): "orders:read",
+    ("GET", "/v1/orders/{order_id}/returns"): "orders:read",
+    ("POST", "/v1/orders/{order_id}/returns"): "cart:write",
+    ("GET", "/v1/spend"): "orders:read",
+    ("GET", "/v1/notices"): "orders:read",
+    ("GET", "/v1/limits"): "orders:read",
+    ("PUT", "/v1/limits"): "wallet:write",
     ("GET", "/v1/wallet"): "orders:read",
     ("POST", "/v1/wallet/topups"): "wallet:write",
     ("GET", "/v1/admin/invariants"): "ops",
+    ("GET", "/v1/admin/returns"): "ops",
+    ("POST", "/v1/admin/returns/{return_id}"): "ops",
     ("GET", "/v1/admin/process"): "ops",
     # Public: probes, metrics and the document hold nothing private; Stripe and the sources of
     # feeds prove by signature or secret who they are.
@@ -50,6 +60,9 @@ BODIES: dict[str, Any] = {
     "/v1/interactions": {"agent_id": "A0003", "events": [{"event_id": "e", "lead_id": "L00001"}]},
     "/v1/cart/holds": {"lead_ids": ["L00001"]},
     "/v1/checkout": {"hold_ids": ["hld_1"]},
+    "/v1/orders/{order_id}/returns": {"lead_id": "L00001", "reason": "duplicate", "evidence": "x"},
+    "/v1/admin/returns/{return_id}": {"credit": True, "note": "x"},
+    "/v1/limits": {},
     "/v1/wallet/topups": {"amount_cents": 1000, "payment_method": "pm_card_visa"},
 }
 GUARDED = [(method, path, scope) for (method, path), scope in ROUTES.items() if scope]

@@ -135,6 +135,26 @@ def test_a_return_that_a_rule_decides_is_credit_at_once(shop: Any, is_problem: I
     assert shop.ask("GET", "/v1/admin/invariants", agent=None).json()["ok"] is True
 
 
+def test_orders_are_taken_home(shop: Any, is_problem: IsProblem) -> None:
+    lead = shop.lead()
+    shop.top_up("A0003", 20_000)
+    order = shop.buy("A0003", lead).json()
+    sheet = shop.ask("GET", "/v1/orders.csv")
+    assert sheet.headers["content-type"].startswith("text/csv")
+    assert "orders-A0003.csv" in sheet.headers["content-disposition"]
+    assert sheet.text.splitlines()[1].split(",")[4] == lead
+    day = order["created_at"][:10]
+    assert shop.ask("GET", f"/v1/orders.csv?since={day}&until={day}").text == sheet.text
+    assert len(shop.ask("GET", "/v1/orders.csv?until=2001-01-01").text.splitlines()) == 1
+    is_problem(shop.ask("GET", "/v1/orders.csv?since=May"), 422, "invalid-input")
+    assert shop.ask("GET", "/v1/spend").json()["months"][0]["leads"] == 1
+    page = shop.ask("GET", f"/v1/orders/{order['order_id']}/receipt")
+    assert page.headers["content-type"].startswith("text/html")
+    for text in (order["order_id"], lead, "Total paid", "no money moves"):
+        assert text in page.text
+    is_problem(shop.ask("GET", "/v1/orders/ord_x/receipt"), 404, "not-found")
+
+
 def test_a_hold_is_bought_by_card(shop: Any) -> None:
     held = shop.hold("A0003", shop.lead()).json()
     body = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
