@@ -258,7 +258,9 @@ def gap(
     interval estimation", JRSS B, 1954) over the seeds' pairs: closed = share in the interval
     where the mean of gain - share * gap is not significantly other than 0.
     """
-    money = [np.array([cell[f"{figure}_usd"] for cell in each]) for each in (ours, plain, oracle)]
+    by_seed = [{cell["seed"]: cell[f"{figure}_usd"] for cell in c} for c in (ours, plain, oracle)]
+    seeds = sorted(set.intersection(*map(set, by_seed)))
+    money = [np.array([each[seed] for seed in seeds]) for each in by_seed]
     gain, whole = money[0] - money[1], money[2] - money[1]
     share = float(gain.mean() / whole.mean())
     low, high = fieller(gain, whole)
