@@ -7,6 +7,7 @@ import resource
 import runpy
 import shutil
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def pytest_runtest_makereport(
 def home(tmp_path: Path) -> Settings:
     """Settings whose data, runs and reports live in a directory of this test alone."""
     return Settings(home=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Any]:
+    """A PostgreSQL server of this session alone, see private_postgres.py."""
+    made = runpy.run_path(str(Path(__file__).with_name("private_postgres.py")))
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(made["server"]())
+        except made["Missing"] as missing:
+            pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -181,8 +181,13 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[
     """Inserts the rows whose key is not there yet; returns how many were new."""
     if not rows:
         return 0
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    if len(rows) == 1:
-        return connection.execute(make(table).values(rows[0]).on_conflict_do_nothing()).rowcount
-    statement = make(table).on_conflict_do_nothing()
-    return connection.execute(statement, [dict(row) for row in rows]).rowcount
+    given = [dict(row) for row in rows]
+    if connection.dialect.name == "postgresql":
+        # Counted by what comes back: the driver's own count is not known (-1) here.
+        statement = postgresql.insert(table).on_conflict_do_nothing()
+        first = next(iter(table.primary_key))
+        return len(connection.execute(statement.returning(first), given).all())
+    known = sqlite.insert(table)
+    if len(given) == 1:
+        return connection.execute(known.values(given[0]).on_conflict_do_nothing()).rowcount
+    return connection.execute(known.on_conflict_do_nothing(), given).rowcount

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from aiqleads.commerce import invariants, slots
 from aiqleads.commerce.holds import Hold, HoldLine, Mode, place
@@ -17,7 +18,7 @@ from aiqleads.commerce.pricing import PriceLine, Quote
 from aiqleads.commerce.stripe_standin import StandIn
 from aiqleads.commerce.wallet import topup
 from aiqleads.settings import Settings
-from aiqleads.store.database import connect, open_room
+from aiqleads.store.database import connect, open_room, upgrade
 from aiqleads.store.tables import agent
 
 MINUTE = 60_000_000
@@ -69,11 +70,30 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return settings.data / "commerce.db"
 
 
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Any) -> Callable[[], Engine]:
+    """Makes engines of empty commerce databases, migrated once and copied by each test."""
+    template = postgres.create()
+    engine = create_engine(template)
+    upgrade(engine, "commerce")
+    engine.dispose()
+    return lambda: create_engine(postgres.create(like=template), pool_size=12, max_overflow=0)
+
+
 @pytest.fixture
-def shop(home: Settings, migrated: Path) -> Iterator[Shop]:
-    home.data.mkdir()
+def sqlite_engine(home: Settings, migrated: Path) -> Engine:
     shutil.copy(migrated, home.data / "commerce.db")
-    engine = connect(home, "commerce")
+    return connect(home, "commerce")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest, home: Settings) -> Iterator[Shop]:
+    """The shop on each of the databases."""
+    home.data.mkdir()
+    if request.param == "sqlite":
+        engine: Engine = request.getfixturevalue("sqlite_engine")
+    else:
+        engine = request.getfixturevalue("migrated_postgres")()
     clock: list[Shop] = []
     standin = StandIn(
         home.data / "stripe_standin.db", clock=lambda: clock[0].now / 1e6 if clock else 0.0

@@ -37,6 +37,7 @@ def test_another_database_error_is_not_hidden(shop) -> None:
         raise OperationalError("select", {}, Exception("disk I/O error"))
 
 
+@pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 def test_a_thread_whose_turn_does_not_come_is_told(shop, monkeypatch) -> None:
     monkeypatch.setattr("aiqleads.store.transactions._TURN_SECONDS", 0.02)
     with writing(shop.engine), pytest.raises(Refused, match="busy"), writing(shop.engine):

@@ -370,6 +370,7 @@ def test_availability_leaves_out_what_the_agent_has(shop) -> None:
     assert availability.unavailable(shop.engine, None, shop.now, "A2") == set()
 
 
+@pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 def test_a_busy_database_is_a_503(shop) -> None:
     shop.add_leads("L1")
 

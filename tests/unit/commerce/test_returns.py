@@ -162,6 +162,7 @@ def test_a_return_needs_a_reason_of_the_list_and_a_word(
         returns.ask(rich.engine, "A1", order, "L0", reason, evidence, rich.now)
 
 
+@pytest.mark.parametrize("shop", ["sqlite"], indirect=True)
 def test_a_credit_that_is_missing_is_found(shop: Any) -> None:
     shop.add_leads("L0")
     shop.fill_wallet("A1", 50_000)
