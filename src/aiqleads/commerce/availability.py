@@ -27,7 +27,7 @@ def unavailable(
             return taken
         mine = rows.leads_of(connection, agent_id, now_us)
         tier = rows.tier_of(connection, agent_id)
-        past = rows.past_of(connection, agent_id, None, now_us) if tier is not None else {}
+        past = rows.past_of(connection, agent_id, lead_ids, now_us) if tier is not None else {}
     if tier is not None:
         mine |= {
             lead_id for lead_id, each in past.items() if held_too_long(tier, lead_id, each, now_us)
