@@ -13,6 +13,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, Engine
 
 from aiqleads.commerce.caps import check_purchase
+from aiqleads.commerce.debts import check_nothing_owed
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import drive, refusal_of
@@ -23,7 +24,7 @@ from aiqleads.store import orders as rows
 from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.ledger import REVENUE, Leg
-from aiqleads.store.orders import DEAD, Attempt, Order, OrderItem
+from aiqleads.store.orders import DEAD, SOLD, Attempt, Order, OrderItem
 from aiqleads.store.transactions import writing
 
 #: a card payment has this long; the hold is extended to it once
@@ -80,7 +81,8 @@ def pay_by_wallet(
     the order written, the ledger posted. key: as in `holds.place`.
 
     Refused: `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
-    `purchase-limit-reached` 403 (see `caps.check_purchase`), `hold-expired` 409 (lead_ids,
+    `purchase-limit-reached` 403 (see `caps.check_purchase`), `account-frozen` 402 (owed_cents)
+    while something is owed, `hold-expired` 409 (lead_ids,
     hold_ids), `busy` 503. UnknownName for a hold of nobody's
     or of another agent.
     """
@@ -89,6 +91,7 @@ def pay_by_wallet(
         holds.lock_agent(connection, agent_id)
         if key is not None and (before := rows.find(connection, order_id)) is not None:
             return before
+        check_nothing_owed(connection, agent_id)
         items = _live_items(connection, agent_id, hold_ids, now_us)
         check_purchase(connection, agent_id, _prices(items), now_us)
         order = _order(order_id, agent_id, "paid", "wallet", items, now_us)
@@ -176,6 +179,7 @@ def _open_order(
     now_us: int,
 ) -> None:
     """Writes the order and its attempt, keys included, before Stripe hears of anything."""
+    check_nothing_owed(connection, agent_id)
     items = _live_items(connection, agent_id, hold_ids, now_us)
     check_purchase(connection, agent_id, _prices(items), now_us)
     holds.extend(connection, items, now_us + PAYMENT_WINDOW_US, now_us)
@@ -205,7 +209,7 @@ def _unknown(engine: Engine, order_id: str, problem: Refused) -> Order:
     """What to tell a buyer when Stripe or the database does not answer: what is known so far."""
     with reader(engine).connect() as connection:
         order = rows.get(connection, order_id)
-    if order.state in ("committed", "paid"):
+    if order.state in SOLD:
         return order
     if order.state in DEAD:
         raise refusal_of(order.failure, {"order_id": order_id}) from problem

@@ -7,12 +7,13 @@ and P6 compare with Stripe; without a payments door, or an answer, `ok` is None.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, and_, case, distinct, func, not_, or_, select, text
 
-from aiqleads.commerce.payments import CardIntent, OutcomeUnknown, Payments
+from aiqleads.commerce.movements import names_of
+from aiqleads.commerce.payments import CardIntent, CardRefund, Movement, OutcomeUnknown, Payments
 from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
 from aiqleads.store import ledger
 from aiqleads.store.database import reader
@@ -28,6 +29,7 @@ from aiqleads.store.tables import (
     order_item,
     orders,
     payment_attempt,
+    refund,
     txn,
 )
 
@@ -56,7 +58,8 @@ ABOUT = {
     "P3": "what is recorded was captured, to the cent",
     "P4": "no authorisation outlives an order that ended",
     "P5": "no payment stays open too long",
-    "P6": "captured at Stripe equals the ledger's clearing account",
+    "P6": "captured less refunds, disputes and fees at Stripe equals the ledger's clearing account",
+    "P7": "no more is refunded than was captured",
 }
 
 
@@ -81,7 +84,8 @@ def check(engine: Engine, payments: Payments | None = None, now_us: int = 0) -> 
         if payments is not None:
             # Stripe out of reach is no finding: what it alone can tell stays unanswered.
             with contextlib.suppress(OutcomeUnknown):
-                found |= _against_stripe(connection, payments)
+                at_stripe = _against_stripe(connection, payments, now_us)
+                found |= at_stripe | {"P7": found["P7"] + at_stripe["P7"]}
     return {
         name: Finding(not found[name], about, tuple(found[name][:_SHOWN]))
         if name in found
@@ -331,6 +335,21 @@ def _paid_twice(connection: Connection) -> list[str]:
     return list(connection.execute(twice).scalars())
 
 
+def _over_refunded(connection: Connection) -> list[str]:
+    of_order = func.coalesce(refund.c.order_id, refund.c.attempt_id)
+    paid = func.coalesce(orders.c.amount_cents, payment_attempt.c.amount_cents)
+    over = (
+        select(of_order)
+        .select_from(refund)
+        .outerjoin(orders, orders.c.order_id == refund.c.order_id)
+        .outerjoin(payment_attempt, payment_attempt.c.attempt_id == refund.c.attempt_id)
+        .where(refund.c.state == "succeeded")
+        .group_by(of_order, paid)
+        .having(func.sum(refund.c.amount_cents) > paid)
+    )
+    return list(connection.execute(over).scalars())
+
+
 _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "L1": _unbalanced,
     "L2": _unguarded,
@@ -346,6 +365,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "H4": _wrong_tokens,
     "H5": _incomplete_holds,
     "P1": _paid_twice,
+    "P7": _over_refunded,
 }
 
 
@@ -375,11 +395,17 @@ def _open_too_long(connection: Connection, now_us: int) -> list[str]:
             or_(payment_attempt.c.attempt_id.is_(None), not_(payment_attempt.c.state == "open")),
         )
     )
-    return [i for query in (stuck, open_without) for i in connection.execute(query).scalars()]
+    no_refund = select(refund.c.refund_id).where(
+        refund.c.state == "open", refund.c.created_us < now_us - OPEN_TOO_LONG_US
+    )
+    asked = (stuck, open_without, no_refund)
+    return [i for query in asked for i in connection.execute(query).scalars()]
 
 
-def _against_stripe(connection: Connection, payments: Payments) -> dict[str, list[str]]:
-    """P1 to P4 and P6: our payments beside the PaymentIntents that carry their ids.
+def _against_stripe(
+    connection: Connection, payments: Payments, now_us: int
+) -> dict[str, list[str]]:
+    """P1 to P4, P6 and P7: our payments beside the PaymentIntents that carry their ids.
 
     Stripe is asked after the database, so whatever is recorded must be found there. A payment
     that was still open in the database may be a step further by now: P5 watches those.
@@ -389,12 +415,13 @@ def _against_stripe(connection: Connection, payments: Payments) -> dict[str, lis
     recorded = _captures(connection)
     found = connection.execute(select(orders.c.order_id, orders.c.state))
     states = {row.order_id: row.state for row in found}
-    clearing = ledger.debit_balance(connection, ledger.STRIPE_CLEARING)
     first_s = min((row.created_us for row in rows), default=0) // US_PER_SECOND - _SKEW_S
     listed = payments.since(first_s) if rows else iter(())
     intents = [intent for intent in listed if intent.attempt_id in over]
     captured = {i.intent_id: i.received_cents for i in intents if i.received_cents > 0}
-    money = sum(captured.values())
+    ours = {row.payment_intent for row in rows if row.state != "open"} - {None}
+    moved = payments.movements(first_s) if rows else iter(())
+    movements = [each for each in moved if each.intent_id in ours]
     return {
         "P1": _paid_twice(connection) + _twice_at_stripe(intents),
         "P2": sorted(captured.keys() - recorded.keys()),
@@ -404,8 +431,36 @@ def _against_stripe(connection: Connection, payments: Payments) -> dict[str, lis
             for i in intents
             if i.status == "requires_capture" and states.get(i.order_id or "") in DEAD
         ],
-        "P6": [] if money == clearing else [f"{money} at Stripe, {clearing} in the ledger"],
+        "P6": _clearing(connection, sum(captured.values()), movements, now_us),
+        "P7": _refunded_beyond(captured, movements),
     }
+
+
+def _clearing(
+    connection: Connection, captured_cents: int, movements: list[Movement], now_us: int
+) -> list[str]:
+    """What is recorded of Stripe's movements adds up, and none stays unrecorded for long."""
+    posted = set(connection.execute(select(txn.c.txn_id)).scalars())
+    expected, late = captured_cents, []
+    for each in movements:
+        names = names_of(each)
+        fee = f"fee:{each.movement_id}"
+        expected -= each.fee_cents if fee in posted else 0
+        if each.about is not None:
+            expected += each.amount_cents if names[0] in posted else 0
+        if each.created_s * US_PER_SECOND < now_us - OPEN_TOO_LONG_US:
+            late += [name for name in names if name not in posted]
+    clearing = ledger.debit_balance(connection, ledger.STRIPE_CLEARING)
+    wrong = [f"{expected} at Stripe, {clearing} in the ledger"]
+    return late + (wrong if expected != clearing else [])
+
+
+def _refunded_beyond(captured: Mapping[str, int], movements: list[Movement]) -> list[str]:
+    left = dict(captured)
+    for each in movements:
+        if isinstance(each.about, CardRefund) and each.intent_id is not None:
+            left[each.intent_id] = left.get(each.intent_id, 0) + each.amount_cents
+    return sorted(intent_id for intent_id, cents in left.items() if cents < 0)
 
 
 def _captures(connection: Connection) -> dict[str, int]:

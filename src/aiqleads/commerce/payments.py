@@ -95,13 +95,104 @@ class CardIntent:
 
 
 @dataclass(frozen=True)
+class CardRefund:
+    """What Stripe says of a refund. refund_id: ours, None for one that somebody else made.
+
+    status: pending, requires_action, succeeded, failed or canceled.
+    """
+
+    stripe_id: str
+    intent_id: str | None
+    amount_cents: int
+    status: str
+    refund_id: str | None
+    created_s: int
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> CardRefund:
+        """Reads the fields of Stripe's refund object."""
+        return cls(
+            raw["id"],
+            raw.get("payment_intent"),
+            raw["amount"],
+            raw["status"],
+            (raw.get("metadata") or {}).get("refund"),
+            raw["created"],
+        )
+
+
+@dataclass(frozen=True)
+class CardDispute:
+    """What Stripe says of a dispute. state: open, won or lost."""
+
+    dispute_id: str
+    intent_id: str | None
+    amount_cents: int
+    state: str
+    reason: str
+    created_s: int
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> CardDispute:
+        """Reads the fields of Stripe's dispute object."""
+        status = raw["status"]
+        return cls(
+            raw["id"],
+            raw.get("payment_intent"),
+            raw["amount"],
+            status if status in ("won", "lost") else "open",
+            raw.get("reason") or "",
+            raw["created"],
+        )
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A balance transaction: what something did to the money at Stripe, in cents.
+
+    amount_cents: before the fee, negative where it left. about: the refund or dispute that
+    caused it. intent_id: the payment that it comes from, None where it comes from none.
+    """
+
+    movement_id: str
+    kind: str
+    amount_cents: int
+    fee_cents: int
+    created_s: int
+    intent_id: str | None
+    about: CardRefund | CardDispute | None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Movement:
+        """Reads a balance transaction whose source is expanded."""
+        source = raw.get("source")
+        source = source if isinstance(source, Mapping) else {}
+        about: CardRefund | CardDispute | None = None
+        if source.get("object") == "refund":
+            about = CardRefund.of(source)
+        elif source.get("object") == "dispute":
+            about = CardDispute.of(source)
+        return cls(
+            raw["id"],
+            raw["type"],
+            raw["amount"],
+            raw["fee"],
+            raw["created"],
+            source.get("payment_intent"),
+            about,
+        )
+
+
+@dataclass(frozen=True)
 class WebhookEvent:
     """A webhook whose signature holds. Its payload's state is never believed: only which
-    PaymentIntent it is about."""
+    PaymentIntent it is about, and whether that was captured before (`is_after`: a refund or
+    a dispute)."""
 
     event_id: str
     kind: str
     intent_id: str | None
+    is_after: bool = False
 
 
 class InProcess(stripe.HTTPClient):
@@ -133,6 +224,10 @@ class InProcess(stripe.HTTPClient):
         """Nothing is open."""
 
 
+def _from(created_s: int) -> dict[str, Any]:
+    return {"created": {"gte": max(0, created_s)}}
+
+
 def _no_answer(problem: Exception) -> stripe.APIConnectionError:
     return stripe.APIConnectionError(  # type: ignore[no-untyped-call]
         str(problem), should_retry=True
@@ -155,6 +250,9 @@ class Payments:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._intents = client.v1.payment_intents
+        self._refunds = client.v1.refunds
+        self._disputes = client.v1.disputes
+        self._movements = client.v1.balance_transactions
         self._webhook_secret = webhook_secret
         self.standin = standin
         self._sleep = sleep
@@ -169,11 +267,13 @@ class Payments:
         attempt_id: str,
         order_id: str | None,
         capture: bool,
+        off_session: bool = False,
     ) -> CardIntent:
         """Creates and confirms a PaymentIntent; without `capture` the money is only reserved.
 
         key: the idempotency key, stored by the caller before this call: the same key is the
-        same PaymentIntent, after a crash too.
+        same PaymentIntent, after a crash too. off_session: nobody is there whom the bank
+        could ask, so a card that asks is declined.
         """
         params: Any = {
             "amount": amount_cents,
@@ -183,6 +283,7 @@ class Payments:
             "payment_method": payment_method,
             "payment_method_types": ["card"],
             "metadata": {"attempt": attempt_id, **({"order": order_id} if order_id else {})},
+            **({"off_session": True} if off_session else {}),
         }
         return self._ask(lambda: self._intents.create(params, {"idempotency_key": key}))
 
@@ -204,17 +305,47 @@ class Payments:
 
     def since(self, created_s: int) -> Iterator[CardIntent]:
         """PaymentIntents created at or after a time (seconds since the epoch), newest first."""
+        yield from map(CardIntent.of, self._listed(self._intents.list, _from(created_s)))
+
+    def refund(self, *, key: str, intent_id: str, amount_cents: int, refund_id: str) -> CardRefund:
+        """Sends captured money back to its card. key: as in `pay`.
+
+        NotAccepted when Stripe refuses: it is disputed, or less is left than this.
+        """
+        params: Any = {
+            "payment_intent": intent_id,
+            "amount": amount_cents,
+            "metadata": {"refund": refund_id},
+        }
+        made = self._guarded(lambda: self._refunds.create(params, {"idempotency_key": key}))
+        return CardRefund.of(made.to_dict())
+
+    def refunds_of(self, intent_id: str) -> list[CardRefund]:
+        """Every refund of a PaymentIntent, newest first."""
+        listed = self._listed(self._refunds.list, {"payment_intent": intent_id})
+        return [CardRefund.of(raw) for raw in listed]
+
+    def dispute(self, dispute_id: str) -> CardDispute:
+        """What Stripe says of a dispute now."""
+        found = self._guarded(lambda: self._disputes.retrieve(dispute_id))
+        return CardDispute.of(found.to_dict())
+
+    def movements(self, created_s: int) -> Iterator[Movement]:
+        """Balance transactions created at or after a time (seconds), newest first."""
+        expanded = {"expand": ["data.source"], **_from(created_s)}
+        yield from map(Movement.of, self._listed(self._movements.list, expanded))
+
+    def _listed(self, ask: Callable[[Any], Any], params: Any) -> Iterator[dict[str, Any]]:
+        """Every object of a listing, page by page."""
         cursor: dict[str, str] = {}
         while True:
-            page = self._page({"limit": 100, "created": {"gte": max(0, created_s)}, **cursor})
-            raw = [intent.to_dict() for intent in page.data]
-            yield from (CardIntent.of(intent) for intent in raw)
+            given = {"limit": 100, **params, **cursor}
+            page = self._guarded(lambda given=given: ask(given))  # type: ignore[misc]
+            raw = [each.to_dict() for each in page.data]
+            yield from raw
             if not page.has_more or not raw:
                 return
             cursor = {"starting_after": raw[-1]["id"]}
-
-    def _page(self, params: Any) -> stripe.ListObject[stripe.PaymentIntent]:
-        return self._guarded(lambda: self._intents.list(params))
 
     def find(self, attempt_id: str, created_s: int) -> CardIntent | None:
         """The PaymentIntent that an attempt made, by its metadata; None if there is none.
@@ -243,8 +374,12 @@ class Payments:
         try:
             event = json.loads(text)
             about = event["data"]["object"]
+            is_after = about.get("object") in ("refund", "dispute", "charge")
             is_intent = about.get("object") == "payment_intent"
-            return WebhookEvent(event["id"], event["type"], about["id"] if is_intent else None)
+            intent_id = about["id"] if is_intent else about.get("payment_intent")
+            return WebhookEvent(
+                event["id"], event["type"], intent_id if is_after or is_intent else None, is_after
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
             raise InvalidInput("the webhook's body is not a Stripe event") from problem
 

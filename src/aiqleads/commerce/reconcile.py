@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
+from aiqleads.commerce import debts, movements, refunds
 from aiqleads.commerce.payments import (
     CardDeclined,
     CardIntent,
@@ -31,6 +32,7 @@ from aiqleads.store import orders as rows
 from aiqleads.store.database import reader
 from aiqleads.store.ledger import REVENUE, STRIPE_CLEARING, Leg
 from aiqleads.store.orders import DEAD, OPEN, Attempt, Order
+from aiqleads.store.refunds import opened as open_refunds
 from aiqleads.store.tables import webhook_inbox
 from aiqleads.store.transactions import insert_missing, writing
 
@@ -72,13 +74,15 @@ class TopUp:
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What a sweep did: payments driven to an end, adopted from Stripe's list, cancelled as
-    strays there, and still open because Stripe gave no answer."""
+    """What a sweep did: payments and refunds driven to an end, adopted from Stripe's list,
+    cancelled as strays there, and still open because Stripe gave no answer; fees, refunds and
+    disputes that were recorded."""
 
     healed: int
     adopted: int
     strays: int
     waiting: int
+    recorded: int = 0
 
 
 def refusal_of(failure: str | None, extra: dict[str, Any]) -> Refused | InvalidInput:
@@ -368,6 +372,7 @@ def _close_topup(engine: Engine, attempt_id: str, state: str, failure: str | Non
 def _credit(engine: Engine, attempt: Attempt, intent: CardIntent, now_us: int) -> TopUp:
     cents = intent.received_cents
     with writing(engine) as connection:
+        holds.lock_agent(connection, attempt.agent_id)
         rows.close_attempt(connection, attempt.attempt_id, "captured")
         ledger.post(
             connection,
@@ -377,6 +382,7 @@ def _credit(engine: Engine, attempt: Attempt, intent: CardIntent, now_us: int) -
             attempt.currency,
             now_us,
         )
+        debts.pay(connection, attempt.agent_id, attempt.attempt_id, attempt.currency, now_us)
     return replace(_topup(attempt), state="captured")
 
 
@@ -417,6 +423,9 @@ def receive_webhook(
         if attempt is None:
             return "ignored"
         _drive_attempt(engine, payments, attempt, now_us)
+        if event.is_after:
+            movements.record(engine, payments, now_us)
+            movements.follow_disputes(engine, payments, now_us)
     except NotAccepted:
         return "ignored"
     except OutcomeUnknown as problem:
@@ -472,7 +481,37 @@ def sweep(
         with reader(engine).connect() as connection:
             now = rows.attempt(connection, attempt.attempt_id)
         healed += now is not None and now.state != "open"
-    return Reconciled(healed, adopted, strays, waiting)
+    refunded, unknown = _drive_refunds(engine, payments, now_us)
+    return Reconciled(
+        healed + refunded,
+        adopted,
+        strays,
+        waiting + unknown,
+        _read_balance(engine, payments, now_us),
+    )
+
+
+def _read_balance(engine: Engine, payments: Payments, now_us: int) -> int:
+    """Records fees, refunds and disputes; how many were new. What Stripe does not tell waits."""
+    try:
+        new = movements.record(engine, payments, now_us)
+        return new + movements.follow_disputes(engine, payments, now_us)
+    except (OutcomeUnknown, NotAccepted) as problem:
+        log.warning("sweep could not read the balance", detail=problem.detail)
+        return 0
+
+
+def _drive_refunds(engine: Engine, payments: Payments, now_us: int) -> tuple[int, int]:
+    """Takes open refunds to their ends; how many ended, and how many wait."""
+    with reader(engine).connect() as connection:
+        opened = open_refunds(connection)
+    ended = 0
+    for each in opened:
+        try:
+            ended += refunds.drive(engine, payments, each.refund_id, now_us).state != "open"
+        except OutcomeUnknown as problem:
+            log.warning("refund waits", refund_id=each.refund_id, detail=problem.detail)
+    return ended, len(opened) - ended
 
 
 def _is_stray(attempt: Attempt, intent: CardIntent) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, and_, select
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.store.database import reader
-from aiqleads.store.orders import SOLD
+from aiqleads.store.orders import SETTLED, SOLD
 from aiqleads.store.tables import agent, hold_item, lead_return, order_item, orders
 
 COLUMNS = (
@@ -205,7 +205,7 @@ def receipt(engine: Engine, agent_id: str, order_id: str) -> Receipt:
         head = connection.execute(query).one_or_none()
     if head is None:
         raise UnknownName(f"no order {order_id!r}")
-    if head.state != "paid":
+    if head.state not in SETTLED:
         raise Refused("not-paid", f"the order is {head.state}: there is no receipt", status=409)
     found = _lines(engine, orders.c.order_id == order_id)
     return Receipt(

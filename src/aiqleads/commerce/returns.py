@@ -14,12 +14,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from aiqleads.commerce import debts
 from aiqleads.commerce.caps import month_us, next_month_us
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.limits import seconds_until
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import InvalidInput, Refused, UnknownName
-from aiqleads.store import holds, ledger, orders
+from aiqleads.store import holds, ledger, orders, refunds
 from aiqleads.store import returns as rows
 from aiqleads.store.database import reader
 from aiqleads.store.ledger import Leg
@@ -98,9 +99,9 @@ def ask(
     evidence: what the buyer has to say for it. key: as in `holds.place`.
 
     Refused: `return-window-over` 409, `already-returned` 409 (return_id, state), `not-paid` 409
-    while the order's money is not there, `return-limit-reached` 403 (limit, value, used,
-    retry_after). UnknownName for an order or a lead that is not the agent's, InvalidInput for
-    a reason that is not in the list or without a word of evidence.
+    while the order's money is not there, `already-refunded` 409, `return-limit-reached` 403
+    (limit, value, used, retry_after). UnknownName for an order or a lead that is not the
+    agent's, InvalidInput for a reason that is not in the list or without a word of evidence.
     """
     known = RULES.reasons.get(reason)
     if known is None:
@@ -172,7 +173,7 @@ def _checked(
     item = next((i for i in order.items if i.lead_id == lead_id), None) if order else None
     if order is None or item is None or order.agent_id != agent_id:
         raise UnknownName(f"no order {order_id!r} of yours has the lead {lead_id!r}")
-    if order.state != "paid":
+    if order.state not in orders.REFUNDABLE:
         raise Refused("not-paid", f"the order is {order.state}: there is nothing to give back")
     before = rows.of_lead(connection, order_id, lead_id)
     if before is not None:
@@ -186,6 +187,8 @@ def _checked(
             value=RULES.window_days,
             used=(now_us - order.created_us) // US_PER_DAY,
         )
+    if refunds.given_back_cents(connection, order_id) + item.price_cents > order.amount_cents:
+        raise Refused("already-refunded", f"the price of {lead_id} was refunded already")
     _check_cap(connection, agent_id, now_us)
     return item.price_cents, order.currency
 
@@ -222,6 +225,7 @@ def _credit(connection: Connection, made: Return, by: str, note: str | None, now
         made.currency,
         now_us,
     )
+    debts.pay(connection, made.agent_id, made.return_id, made.currency, now_us)
     if RULES.reasons[made.reason].ends_lead:
         _end_lead(connection, made, now_us)
     return replace(made, state="credited", decided_us=now_us, decided_by=by, note=note)

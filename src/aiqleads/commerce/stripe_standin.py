@@ -17,13 +17,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-Json = dict[str, Any]
+from aiqleads.commerce.stripe_standin_balance import DISPUTED, REFUND_FAILS, Balance
+from aiqleads.commerce.stripe_standin_balance import SCHEMA as BALANCE_SCHEMA
+from aiqleads.commerce.stripe_standin_params import (
+    Json,
+    Problem,
+    created_between,
+    integer,
+    invalid,
+    known,
+    page_size,
+)
+
 Response = tuple[int, dict[str, str], bytes]
 
 #: "Testing": what each test payment method does when it is confirmed
@@ -32,6 +41,8 @@ PAYMENT_METHODS: dict[str, tuple[str, str | None]] = {
     "pm_card_authenticationRequired": ("authenticate", None),
     "pm_card_chargeDeclined": ("decline", "generic_decline"),
     "pm_card_chargeDeclinedInsufficientFunds": ("decline", "insufficient_funds"),
+    DISPUTED: ("approve", None),
+    REFUND_FAILS: ("approve", None),
 }
 #: "Place a hold on a payment method": a card authorisation lasts seven days
 AUTHORISATION_SECONDS = 7 * 86_400
@@ -40,10 +51,8 @@ _CANCELABLE = ("requires_payment_method", "requires_confirmation", "requires_act
                "requires_capture", "processing")  # fmt: skip
 _REASONS = ("duplicate", "fraudulent", "requested_by_customer", "abandoned")
 _CREATE = {"amount", "currency", "capture_method", "confirm", "payment_method",
-           "payment_method_types[0]", "description"}  # fmt: skip
+           "payment_method_types[0]", "description", "off_session"}  # fmt: skip
 _LEAST_CENTS = 50  # "Supported currencies": least charge in USD
-_PAGE = 10  # "Pagination": default and greatest size of a page
-_LARGEST_PAGE = 100
 
 _SCHEMA = """
 create table if not exists intent (id text primary key, seq integer, created integer, body text);
@@ -52,36 +61,6 @@ create table if not exists idempotency (
 create table if not exists event (id text primary key, seq integer, body text);
 create table if not exists secret (name text primary key, value text);
 """
-
-
-@dataclass(eq=False)
-class _Problem(Exception):
-    """An error answer in Stripe's shape ("Errors" of the API reference)."""
-
-    status: int
-    type: str
-    message: str
-    code: str | None = None
-    param: str | None = None
-    decline_code: str | None = None
-    intent: Json | None = None
-    #: "Idempotent requests": refused before execution began, so nothing is saved
-    unsaved: bool = False
-
-    def body(self) -> Json:
-        error: Json = {"type": self.type, "message": self.message}
-        for name in ("code", "param", "decline_code"):
-            if getattr(self, name) is not None:
-                error[name] = getattr(self, name)
-        if self.intent is not None:
-            error["payment_intent"] = self.intent
-        return {"error": error}
-
-
-def _invalid(
-    message: str, code: str | None, param: str | None = None, status: int = 400
-) -> _Problem:
-    return _Problem(status, "invalid_request_error", message, code, param, unsaved=True)
 
 
 class StandIn:
@@ -95,7 +74,7 @@ class StandIn:
         self.clock = clock
         self._local = threading.local()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection().executescript(_SCHEMA)
+        self._connection().executescript(_SCHEMA + BALANCE_SCHEMA)
         with self._transaction() as db:
             fresh = f"whsec_{secrets.token_hex(16)}"
             db.execute("insert or ignore into secret values ('webhook', ?)", (fresh,))
@@ -140,10 +119,10 @@ class StandIn:
             key = given.get("idempotency-key") if method == "POST" else None
             with self._transaction() as db:
                 status, payload, replayed = self._answer(db, method, url.path, params, key)
-        except _Problem as problem:
+        except Problem as problem:
             status, payload, replayed = problem.status, _bytes(problem.body()), False
         except (UnicodeDecodeError, ValueError):
-            garbled = _invalid("Invalid request: the body is not form encoded.", None)
+            garbled = invalid("Invalid request: the body is not form encoded.", None)
             status, payload, replayed = garbled.status, _bytes(garbled.body()), False
         if replayed:
             answered["Idempotent-Replayed"] = "true"
@@ -153,7 +132,7 @@ class StandIn:
         """ "Authentication": a secret test key as bearer token."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not key.startswith(("sk_test_", "rk_test_")):
-            raise _Problem(401, "invalid_request_error", "You did not provide a test API key.")
+            raise Problem(401, "invalid_request_error", "You did not provide a test API key.")
 
     def _answer(
         self,
@@ -173,12 +152,12 @@ class StandIn:
                     "Keys for idempotent requests can only be used with the same parameters "
                     "they were first used with."
                 )
-                raise _Problem(400, "idempotency_error", message, unsaved=True)
+                raise Problem(400, "idempotency_error", message, unsaved=True)
             if row is not None:
                 return row[2], row[3], True
         try:
             status, payload = 200, _bytes(self._route(db, method, path, params))
-        except _Problem as problem:
+        except Problem as problem:
             if problem.unsaved:
                 raise
             status, payload = problem.status, _bytes(problem.body())
@@ -197,7 +176,7 @@ class StandIn:
                 case "GET", []:
                     return self._list(db, params)
                 case "GET", [intent_id]:
-                    _known(params, set())
+                    known(params, set())
                     return self._load(db, intent_id)
                 case "POST", [intent_id, "confirm"]:
                     return self._confirm(db, self._load(db, intent_id), params)
@@ -205,22 +184,31 @@ class StandIn:
                     return self._capture(db, self._load(db, intent_id), params)
                 case "POST", [intent_id, "cancel"]:
                     return self._cancel(db, self._load(db, intent_id), params)
+        balance = self._balance(db)
+        match method, parts:
+            case "POST", ["v1", "refunds"]:
+                return balance.refund(params)
+            case "GET", ["v1", ("refunds" | "disputes" | "balance_transactions") as kinds]:
+                return balance.page(kinds[:-1], params, path)
+            case "GET", ["v1", ("refunds" | "disputes") as kinds, object_id]:
+                known(params, set())
+                return balance.load(kinds[:-1], object_id)
         message = f"Unrecognized request URL ({method}: {path})."
-        raise _invalid(message, None, status=404)
+        raise invalid(message, None, status=404)
 
     # --- PaymentIntents ------------------------------------------------------------
 
     def _create(self, db: sqlite3.Connection, params: dict[str, str]) -> Json:
         """ "Create a PaymentIntent"; with confirm=true it is confirmed in the same call."""
-        _known(params, _CREATE, "metadata[")
-        amount = _integer(params, "amount", least=_LEAST_CENTS, code="amount_too_small")
+        known(params, _CREATE, "metadata[")
+        amount = integer(params, "amount", least=_LEAST_CENTS, code="amount_too_small")
         if params.get("currency") != "usd":
-            raise _invalid(f"Invalid currency: {params.get('currency')}", None, "currency")
+            raise invalid(f"Invalid currency: {params.get('currency')}", None, "currency")
         capture_method = params.get("capture_method", "automatic")
         if capture_method not in ("automatic", "manual"):
-            raise _invalid("Invalid capture_method", None, "capture_method")
+            raise invalid("Invalid capture_method", None, "capture_method")
         if params.get("payment_method_types[0]", "card") != "card":
-            raise _invalid("Only card is known here", None, "payment_method_types")
+            raise invalid("Only card is known here", None, "payment_method_types")
         method = params.get("payment_method")
         _method(method)
         intent_id = f"pi_{secrets.token_hex(12)}"
@@ -248,19 +236,30 @@ class StandIn:
         }
         self._save(db, intent, "payment_intent.created")
         if params.get("confirm") == "true":
-            return self._confirm(db, intent, {})
+            return self._confirm(db, intent, {}, off_session=params.get("off_session") == "true")
         return intent
 
-    def _confirm(self, db: sqlite3.Connection, intent: Json, params: dict[str, str]) -> Json:
+    def _confirm(
+        self,
+        db: sqlite3.Connection,
+        intent: Json,
+        params: dict[str, str],
+        *,
+        off_session: bool = False,
+    ) -> Json:
         """ "Confirm a PaymentIntent"; the outcome is the test card's ("Testing")."""
-        _known(params, {"payment_method"})
+        known(params, {"payment_method"})
         if intent["status"] not in ("requires_payment_method", "requires_confirmation"):
             raise _unexpected(intent, "confirm")
         _method(params.get("payment_method"))
         intent["payment_method"] = params.get("payment_method", intent["payment_method"])
         if intent["payment_method"] is None:
-            raise _invalid("The PaymentIntent has no payment method.", None, "payment_method")
+            raise invalid("The PaymentIntent has no payment method.", None, "payment_method")
         behaviour, decline_code = PAYMENT_METHODS[intent["payment_method"]]
+        if behaviour == "authenticate" and off_session:
+            # "Charge a saved payment method later": nobody is there to be asked
+            code, message = "authentication_required", "The payment requires authentication."
+            return self._fail(db, intent, code, code, message)
         if behaviour == "authenticate":
             # "3D Secure authentication"
             intent["status"], intent["next_action"] = "requires_action", {"type": "use_stripe_sdk"}
@@ -280,7 +279,7 @@ class StandIn:
             self._save(db, intent, "payment_intent.amount_capturable_updated")
         else:
             intent["status"], intent["amount_received"] = "succeeded", intent["amount"]
-            self._save(db, intent, "payment_intent.succeeded")
+            self._captured(db, intent)
         return intent
 
     def _fail(
@@ -294,28 +293,35 @@ class StandIn:
         intent["last_payment_error"] = error
         intent["payment_method"] = None
         self._save(db, intent, "payment_intent.payment_failed")
-        raise _Problem(402, "card_error", why, code, None, decline_code, intent)
+        raise Problem(402, "card_error", why, code, None, decline_code, intent)
 
     def _capture(self, db: sqlite3.Connection, intent: Json, params: dict[str, str]) -> Json:
         """ "Capture a PaymentIntent": once, and at most what was authorised."""
-        _known(params, {"amount_to_capture"})
+        known(params, {"amount_to_capture"})
         if intent["status"] != "requires_capture":
             raise _unexpected(intent, "capture")
         amount = intent["amount_capturable"]
         if "amount_to_capture" in params:
-            amount = _integer(params, "amount_to_capture", least=1, code=None)
+            amount = integer(params, "amount_to_capture", least=1, code=None)
         if amount > intent["amount_capturable"]:
-            raise _invalid("The amount is greater than what can be captured.", "amount_too_large")
+            raise invalid("The amount is greater than what can be captured.", "amount_too_large")
         intent |= {"status": "succeeded", "amount_received": amount, "amount_capturable": 0}
-        self._save(db, intent, "payment_intent.succeeded")
+        self._captured(db, intent)
         return intent
+
+    def _captured(self, db: sqlite3.Connection, intent: Json) -> None:
+        self._save(db, intent, "payment_intent.succeeded")
+        self._balance(db).charge(intent)
+
+    def _balance(self, db: sqlite3.Connection) -> Balance:
+        return Balance(db, int(self.clock()), lambda kind, about: self._say(db, kind, about))
 
     def _cancel(self, db: sqlite3.Connection, intent: Json, params: dict[str, str]) -> Json:
         """ "Cancel a PaymentIntent": an authorisation is given back, a capture is not."""
-        _known(params, {"cancellation_reason"})
+        known(params, {"cancellation_reason"})
         reason = params.get("cancellation_reason")
         if reason is not None and reason not in _REASONS:
-            raise _invalid("Invalid cancellation_reason", None, "cancellation_reason")
+            raise invalid("Invalid cancellation_reason", None, "cancellation_reason")
         if intent["status"] not in _CANCELABLE:
             raise _unexpected(intent, "cancel")
         return self._canceled(db, intent, reason)
@@ -328,17 +334,14 @@ class StandIn:
 
     def _list(self, db: sqlite3.Connection, params: dict[str, str]) -> Json:
         """ "List all PaymentIntents" and "Pagination": newest first, by cursor."""
-        _known(params, {"limit", "starting_after", "created[gte]", "created[lte]"})
-        limit = _integer(params | {"limit": params.get("limit", str(_PAGE))}, "limit", 1, None)
-        if limit > _LARGEST_PAGE:
-            raise _invalid(f"Invalid integer: {limit}", "parameter_invalid_integer", "limit")
+        known(params, {"limit", "starting_after", "created[gte]", "created[lte]"})
+        limit = page_size(params)
         before = 1 << 62
         if "starting_after" in params:
             self._load(db, params["starting_after"])
             found = db.execute("select seq from intent where id=?", (params["starting_after"],))
             before = found.fetchone()[0]
-        since = _integer({"created[gte]": "0"} | params, "created[gte]", 0, None)
-        until = _integer({"created[lte]": str(1 << 62)} | params, "created[lte]", 0, None)
+        since, until = created_between(params)
         rows = db.execute(
             "select id from intent where seq < ? and created between ? and ? "
             "order by seq desc limit ?",
@@ -352,7 +355,7 @@ class StandIn:
         row = db.execute("select body from intent where id=?", (intent_id,)).fetchone()
         if row is None:
             message = f"No such payment_intent: '{intent_id}'"
-            raise _invalid(message, "resource_missing", "intent", status=404)
+            raise invalid(message, "resource_missing", "intent", status=404)
         intent: Json = json.loads(row[0])
         age = self.clock() - intent["created"]
         if intent["status"] == "requires_capture" and age > AUTHORISATION_SECONDS:
@@ -361,22 +364,24 @@ class StandIn:
         return intent
 
     def _save(self, db: sqlite3.Connection, intent: Json, event_type: str) -> None:
-        seq = "coalesce((select max(seq) from {0}), 0) + 1"
         db.execute(
-            f"insert into intent values (?, {seq.format('intent')}, ?, ?) "  # noqa: S608
+            "insert into intent values (?, coalesce((select max(seq) from intent), 0) + 1, ?, ?) "
             "on conflict (id) do update set body=excluded.body",
             (intent["id"], intent["created"], json.dumps(intent)),
         )
+        self._say(db, event_type, intent)
+
+    def _say(self, db: sqlite3.Connection, event_type: str, about: Json) -> None:
         event = {
             "id": f"evt_{secrets.token_hex(12)}",
             "object": "event",
             "type": event_type,
             "created": int(self.clock()),
             "livemode": False,
-            "data": {"object": intent},
+            "data": {"object": about},
         }
         db.execute(
-            f"insert into event values (?, {seq.format('event')}, ?)",  # noqa: S608
+            "insert into event values (?, coalesce((select max(seq) from event), 0) + 1, ?)",
             (event["id"], json.dumps(event)),
         )
 
@@ -397,8 +402,24 @@ class StandIn:
             code = "payment_intent_authentication_failure"
             try:
                 return self._fail(db, intent, code, None, "The buyer could not be authenticated.")
-            except _Problem as problem:
+            except Problem as problem:
                 return problem.intent or intent
+
+    def fail_refund(self, refund_id: str) -> Json:
+        """What a bank does when it cannot take a refund; returns the refund."""
+        with self._transaction() as db:
+            return self._balance(db).fail_refund(refund_id)
+
+    def close_dispute(self, dispute_id: str, *, won: bool) -> Json:
+        """What the cardholder's bank decides; returns the dispute."""
+        with self._transaction() as db:
+            return self._balance(db).close_dispute(dispute_id, won=won)
+
+    def disputes(self) -> list[Json]:
+        """Disputes, newest first, at most a page."""
+        with self._transaction() as db:
+            found: list[Json] = self._balance(db).page("dispute", {"limit": "100"}, "")["data"]
+            return found
 
     def intents(self) -> list[Json]:
         """Every PaymentIntent, oldest first."""
@@ -428,32 +449,14 @@ def _bytes(payload: Json) -> bytes:
     return json.dumps(payload).encode()
 
 
-def _known(params: Mapping[str, str], names: set[str], prefix: str | None = None) -> None:
-    """ "Errors": a parameter that the route does not know is refused."""
-    for name in params:
-        if name not in names and not (prefix and name.startswith(prefix)):
-            message = f"Received unknown parameter: {name}"
-            raise _invalid(message, "parameter_unknown", name)
-
-
-def _integer(params: Mapping[str, str], name: str, least: int, code: str | None) -> int:
-    text = params.get(name, "")
-    if not text.isascii() or not text.isdigit():
-        missing = "parameter_invalid_integer" if text else "parameter_missing"
-        raise _invalid(f"Invalid integer: {text!r}", missing, name)
-    if int(text) < least:
-        raise _invalid(f"{name} must be at least {least}", code, name)
-    return int(text)
-
-
 def _method(name: str | None) -> None:
     if name is not None and name not in PAYMENT_METHODS:
         message = f"No such PaymentMethod: '{name}'"
-        raise _invalid(message, "resource_missing", "payment_method")
+        raise invalid(message, "resource_missing", "payment_method")
 
 
-def _unexpected(intent: Json, verb: str) -> _Problem:
+def _unexpected(intent: Json, verb: str) -> Problem:
     """ "Error codes": payment_intent_unexpected_state."""
     message = f"You cannot {verb} this PaymentIntent because it has a status of {intent['status']}."
     code = "payment_intent_unexpected_state"
-    return _Problem(400, "invalid_request_error", message, code, None, None, intent)
+    return Problem(400, "invalid_request_error", message, code, None, None, intent)

@@ -90,6 +90,7 @@ def topup(
                     "open",
                     None,
                     now_us,
+                    "topup",
                 ),
             )
     try:

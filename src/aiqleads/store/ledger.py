@@ -84,6 +84,12 @@ def post(
     return True
 
 
+def is_posted(connection: Connection, txn_id: str) -> bool:
+    """Whether a transaction stands in the ledger."""
+    found = connection.execute(select(txn.c.txn_id).where(txn.c.txn_id == txn_id))
+    return found.first() is not None
+
+
 _signed = case((entry.c.direction == "debit", entry.c.amount_cents), else_=-entry.c.amount_cents)
 
 

@@ -14,7 +14,14 @@ from aiqleads.store.tables import order_item, orders, payment_attempt
 #: a card payment is under way, nothing is sold yet
 OPEN = ("pending", "requires_action")
 #: the leads are the buyer's
-SOLD = ("committed", "paid", "uncollected")
+SOLD = (
+    "committed", "paid", "uncollected", "written_off", "partially_refunded", "refunded",
+    "disputed", "won", "lost",
+)  # fmt: skip
+#: the money for it came, whatever became of it later
+SETTLED = ("paid", "partially_refunded", "refunded", "disputed", "won", "lost")
+#: some of the money is there, and may be given back
+REFUNDABLE = ("paid", "partially_refunded", "won")
 #: nothing was sold and no money may stay reserved
 DEAD = ("failed", "canceled", "expired")
 
@@ -33,9 +40,10 @@ class OrderItem:
 class Order:
     """What an agent buys in one checkout.
 
-    state: pending -> requires_action -> committed -> paid; committed -> uncollected (sold,
-    but the card's money never came); pending or requires_action -> failed | canceled |
-    expired. The items are sold in committed, paid and uncollected, and in no other state.
+    state: pending -> requires_action -> committed -> paid -> (partially_)refunded |
+    disputed -> won | lost; committed -> uncollected (sold, but the card's money never came)
+    -> paid | written_off; pending or requires_action -> failed | canceled | expired. The
+    items are sold in the states of `SOLD`, and in no other.
     deadline_us: until when a card payment may commit the sale. failure: why it ended badly
     (a decline code, hold-lost, deadline-passed, ...). client_secret: for the browser, only
     while the card's bank asks for authentication.
@@ -60,6 +68,7 @@ class Attempt:
     """One card payment, of an order or (order_id none) of a wallet top-up.
 
     state: open until Stripe's answer is final, then captured, voided or uncollected.
+    purpose: order, topup, or recharge for a top-up that nobody asked for at that moment.
     """
 
     attempt_id: str
@@ -73,6 +82,7 @@ class Attempt:
     state: str
     failure: str | None
     created_us: int
+    purpose: str = "order"
 
 
 def add(connection: Connection, order: Order) -> None:
@@ -189,11 +199,15 @@ def move(
     settled_us: int | None = None,
     failure: str | None = None,
 ) -> bool:
-    """Moves an order from one of `sources` to `target`; False if it was in none of them."""
+    """Moves an order from one of `sources` to `target`; False if it was in none of them.
+
+    settled_us, failure: set where they are given.
+    """
+    given = {"settled_us": settled_us, "failure": failure}
     changed = connection.execute(
         update(orders)
         .where(orders.c.order_id == order_id, orders.c.state.in_(sources))
-        .values(state=target, settled_us=settled_us, failure=failure)
+        .values(state=target, **{name: to for name, to in given.items() if to is not None})
     )
     return changed.rowcount == 1
 
@@ -205,7 +219,7 @@ def add_attempt(connection: Connection, attempt: Attempt) -> None:
             attempt_id=attempt.attempt_id,
             order_id=attempt.order_id,
             agent_id=attempt.agent_id,
-            purpose="order" if attempt.order_id else "topup",
+            purpose=attempt.purpose,
             idempotency_prefix=attempt.idempotency_prefix,
             payment_method=attempt.payment_method,
             amount_cents=attempt.amount_cents,
@@ -233,6 +247,7 @@ def _attempts(connection: Connection, *conditions: Any) -> list[Attempt]:
             row.state,
             row.failure,
             row.created_us,
+            row.purpose,
         )
         for row in rows
     ]
@@ -248,6 +263,18 @@ def attempt_of(connection: Connection, order_id: str) -> Attempt | None:
     """The card payment of an order; None for one that the wallet paid."""
     found = _attempts(connection, payment_attempt.c.order_id == order_id)
     return found[0] if found else None
+
+
+def attempt_by_intent(connection: Connection, payment_intent: str) -> Attempt | None:
+    """The payment attempt that made a PaymentIntent, or None."""
+    found = _attempts(connection, payment_attempt.c.payment_intent == payment_intent)
+    return found[0] if found else None
+
+
+def uncollected(connection: Connection, agent_id: str) -> list[Order]:
+    """The agent's orders whose money never came, oldest first."""
+    owed = select(orders).where(orders.c.agent_id == agent_id, orders.c.state == "uncollected")
+    return _orders(connection, owed.order_by(orders.c.created_us, orders.c.order_id))
 
 
 def open_attempts(connection: Connection) -> list[Attempt]:

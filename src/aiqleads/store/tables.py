@@ -416,12 +416,27 @@ agent = Table(
     Column("version", BigInteger, nullable=False, default=0),
 )
 
+# A seat: somebody who acts for an agent's account and shares its wallet and limits.
+member = Table(
+    "member",
+    commerce_metadata,
+    Column("member_id", String(40), primary_key=True),
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("name", String(120), nullable=False),
+    Column("role", String(10), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("removed_us", BigInteger),
+    CheckConstraint("role in ('admin','buyer','viewer')", name="role"),
+    Index("ix_member_agent", "agent_id"),
+)
+
 api_key = Table(
     "api_key",
     commerce_metadata,
     Column("key_id", String(20), primary_key=True),
     Column("key_sha256", String(64), nullable=False, unique=True),
     Column("agent_id", String(20), ForeignKey("agent.agent_id")),  # none: an operator's key
+    Column("member_id", String(40), ForeignKey("member.member_id")),  # none: the account's own
     Column("scopes", Text, nullable=False),  # space separated
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger),
@@ -543,7 +558,7 @@ payment_attempt = Table(
     Column("attempt_id", String(40), primary_key=True),
     Column("order_id", String(40), ForeignKey("orders.order_id")),  # none: a top-up
     Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
-    Column("purpose", String(10), nullable=False),  # order, topup
+    Column("purpose", String(10), nullable=False),  # order, topup, recharge (by itself)
     # Stored before the first call, so that a retry after a crash is the same payment.
     Column("idempotency_prefix", String(60), nullable=False, unique=True),
     Column("payment_method", String(60), nullable=False),
@@ -579,6 +594,97 @@ lead_return = Table(
     UniqueConstraint("order_id", "lead_id"),
     Index("ix_lead_return_agent", "agent_id", "asked_us"),
     Index("ix_lead_return_state", "state", "asked_us"),
+)
+
+# Money that goes back: of an order, or (found at Stripe only) of a top-up.
+refund = Table(
+    "refund",
+    commerce_metadata,
+    Column("refund_id", String(60), primary_key=True),  # ours, or Stripe's for one made there
+    Column("order_id", String(40), ForeignKey("orders.order_id")),
+    Column("attempt_id", String(40), ForeignKey("payment_attempt.attempt_id")),  # none: to wallet
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("stripe_id", String(60), unique=True),
+    Column("asked_by", String(60), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("failure", Text),
+    Column("created_us", BigInteger, nullable=False),
+    Column("settled_us", BigInteger),
+    CheckConstraint("state in ('open','succeeded','failed')", name="state"),
+    CheckConstraint("amount_cents > 0", name="amount"),
+    Index("ix_refund_order", "order_id"),
+    Index("ix_refund_state", "state"),
+)
+
+# A buyer's bank takes a payment back; the bank decides.
+dispute = Table(
+    "dispute",
+    commerce_metadata,
+    Column("dispute_id", String(60), primary_key=True),  # Stripe's
+    Column("attempt_id", String(40), ForeignKey("payment_attempt.attempt_id"), nullable=False),
+    Column("order_id", String(40), ForeignKey("orders.order_id")),
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("state", String(6), nullable=False),
+    Column("reason", String(60), nullable=False),
+    Column("opened_us", BigInteger, nullable=False),
+    Column("closed_us", BigInteger),
+    CheckConstraint("state in ('open','won','lost')", name="state"),
+    Index("ix_dispute_state", "state"),
+)
+
+# Up to when something of the outside world was read.
+bookmark = Table(
+    "bookmark",
+    commerce_metadata,
+    Column("name", String(40), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+)
+
+# A wallet that tops itself up. paused: why it no longer does ('' while it does).
+auto_recharge = Table(
+    "auto_recharge",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("below_cents", BigInteger, nullable=False),
+    Column("amount_cents", BigInteger, nullable=False),
+    Column("daily_most_cents", BigInteger, nullable=False),
+    Column("payment_method", String(60), nullable=False),
+    Column("paused", String(60), nullable=False),
+)
+
+# Time that was bought for a hold.
+hold_extension = Table(
+    "hold_extension",
+    commerce_metadata,
+    Column("extension_id", String(40), primary_key=True),
+    Column("hold_id", String(40), ForeignKey("hold.hold_id"), nullable=False),
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("hours", Integer, nullable=False),
+    Column("price_cents", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Index("ix_hold_extension_hold", "hold_id"),
+)
+
+# Who changed what; appended in the transaction that keeps the request's answer.
+audit = Table(
+    "audit",
+    commerce_metadata,
+    Column("audit_id", String(40), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("agent_id", String(20)),  # none: an operator acted
+    Column("member_id", String(40)),
+    Column("key_id", String(20), nullable=False),
+    Column("action", String(200), nullable=False),  # POST /v1/checkout
+    Column("status", Integer, nullable=False),
+    Index("ix_audit_agent", "agent_id", "at_us"),
+    Index("ix_audit_at", "at_us"),
 )
 
 # What an agent is told, written in the transaction of its cause.
