@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, and_, case, distinct, func, not_, or_, select, text
 
-from aiqleads.commerce.movements import names_of
+from aiqleads.commerce.movements import BALANCE, names_of
 from aiqleads.commerce.payments import CardIntent, CardRefund, Movement, OutcomeUnknown, Payments
 from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
 from aiqleads.store import ledger
 from aiqleads.store.database import reader
 from aiqleads.store.orders import DEAD, SOLD
+from aiqleads.store.refunds import read_until
 from aiqleads.store.tables import (
     account,
     agent,
@@ -84,7 +85,7 @@ def check(engine: Engine, payments: Payments | None = None, now_us: int = 0) -> 
         if payments is not None:
             # Stripe out of reach is no finding: what it alone can tell stays unanswered.
             with contextlib.suppress(OutcomeUnknown):
-                at_stripe = _against_stripe(connection, payments, now_us)
+                at_stripe = _against_stripe(connection, payments)
                 found |= at_stripe | {"P7": found["P7"] + at_stripe["P7"]}
     return {
         name: Finding(not found[name], about, tuple(found[name][:_SHOWN]))
@@ -402,9 +403,7 @@ def _open_too_long(connection: Connection, now_us: int) -> list[str]:
     return [i for query in asked for i in connection.execute(query).scalars()]
 
 
-def _against_stripe(
-    connection: Connection, payments: Payments, now_us: int
-) -> dict[str, list[str]]:
+def _against_stripe(connection: Connection, payments: Payments) -> dict[str, list[str]]:
     """P1 to P4, P6 and P7: our payments beside the PaymentIntents that carry their ids.
 
     Stripe is asked after the database, so whatever is recorded must be found there. A payment
@@ -431,28 +430,27 @@ def _against_stripe(
             for i in intents
             if i.status == "requires_capture" and states.get(i.order_id or "") in DEAD
         ],
-        "P6": _clearing(connection, sum(captured.values()), movements, now_us),
+        "P6": _clearing(connection, sum(captured.values()), movements),
         "P7": _refunded_beyond(captured, movements),
     }
 
 
-def _clearing(
-    connection: Connection, captured_cents: int, movements: list[Movement], now_us: int
-) -> list[str]:
-    """What is recorded of Stripe's movements adds up, and none stays unrecorded for long."""
+def _clearing(connection: Connection, captured_cents: int, movements: list[Movement]) -> list[str]:
+    """What is recorded of Stripe's movements adds up, and no reading passed over one."""
     posted = set(connection.execute(select(txn.c.txn_id)).scalars())
-    expected, late = captured_cents, []
+    expected, missed = captured_cents, []
+    read_us = read_until(connection, BALANCE)
     for each in movements:
         names = names_of(each)
         fee = f"fee:{each.movement_id}"
         expected -= each.fee_cents if fee in posted else 0
         if each.about is not None:
             expected += each.amount_cents if names[0] in posted else 0
-        if each.created_s * US_PER_SECOND < now_us - OPEN_TOO_LONG_US:
-            late += [name for name in names if name not in posted]
+        if each.created_s * US_PER_SECOND < read_us - _SKEW_S * US_PER_SECOND:
+            missed += [name for name in names if name not in posted]
     clearing = ledger.debit_balance(connection, ledger.STRIPE_CLEARING)
     wrong = [f"{expected} at Stripe, {clearing} in the ledger"]
-    return late + (wrong if expected != clearing else [])
+    return missed + (wrong if expected != clearing else [])
 
 
 def _refunded_beyond(captured: Mapping[str, int], movements: list[Movement]) -> list[str]:

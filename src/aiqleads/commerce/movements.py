@@ -28,7 +28,8 @@ STRIPE_FEES = "stripe_fees"
 DISPUTES = "disputes"
 #: lost to buyers' banks
 CHARGEBACKS = "chargebacks"
-_BOOKMARK = "stripe_balance"
+#: the bookmark up to which Stripe's balance was read
+BALANCE = "stripe_balance"
 _SKEW_US = 300 * US_PER_SECOND
 
 
@@ -57,7 +58,7 @@ def record(engine: Engine, payments: Payments, now_us: int) -> int:
         new += _record(engine, attempt, movement, now_us)
     if not waits:
         with writing(engine) as connection:
-            rows.mark(connection, _BOOKMARK, now_us)
+            rows.mark(connection, BALANCE, now_us)
     return new
 
 
@@ -65,7 +66,7 @@ def _since_us(engine: Engine) -> int | None:
     """Where to read on; None where there was no payment yet."""
     with reader(engine).connect() as connection:
         first = connection.execute(select(func.min(payment_attempt.c.created_us))).scalar()
-        return rows.read_until(connection, _BOOKMARK) or first
+        return rows.read_until(connection, BALANCE) or first
 
 
 def names_of(movement: Movement) -> list[str]:
