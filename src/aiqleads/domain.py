@@ -54,6 +54,8 @@ class Entitlements:
     live_holds: at the same time.
     bulk: leads per call. new_lead_delay_minutes: age at which a lead first shows
     (market clock). price_factor: multiplies the lead's price. requests_per_minute: per key.
+    seats: members who may act for the account. extension_hours: by how much a hold can be
+    made longer, for a price; the last is also the most in all.
     """
 
     hold_minutes: int
@@ -62,6 +64,8 @@ class Entitlements:
     new_lead_delay_minutes: int
     price_factor: float
     requests_per_minute: int
+    seats: int
+    extension_hours: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Tiers:
             made = cls(
                 version=str(raw["version"]),
                 cool_down_minutes=int(raw["cool_down_minutes"]),
-                entitlements={tier: Entitlements(**raw[str(tier)]) for tier in Tier},
+                entitlements={tier: _rights(raw[str(tier)]) for tier in Tier},
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise InvalidInput(f"tiers.toml: {problem!r}") from problem
@@ -95,19 +99,31 @@ class Tiers:
             raise InvalidInput("tiers.toml: cool_down_minutes must be at least 0")
         below: Entitlements | None = None
         for tier, rights in self.entitlements.items():
-            whole = {n: v for n, v in vars(rights).items() if n != "price_factor"}
+            whole = {n: v for n, v in vars(rights).items() if n not in _NOT_WHOLE}
             for name, value in whole.items():
                 if type(value) is not int or value < (name != "new_lead_delay_minutes"):
                     raise InvalidInput(f"tiers.toml: {name} of {tier} cannot be {value!r}")
             if not 0.0 < rights.price_factor <= 1.0:
                 raise InvalidInput(f"tiers.toml: price_factor of {tier} is not in (0, 1]")
-            for name in vars(rights) if below is not None else ():
+            hours = rights.extension_hours
+            if sorted(set(hours)) != list(hours) or any(type(h) is not int or h < 1 for h in hours):
+                raise InvalidInput(f"tiers.toml: extension_hours of {tier} cannot be {hours!r}")
+            if below is not None and not set(below.extension_hours) <= set(hours):
+                raise InvalidInput(
+                    f"tiers.toml: {tier} has a worse extension_hours than the tier below"
+                )
+            for name in (*whole, "price_factor") if below is not None else ():
                 gains = getattr(rights, name) - getattr(below, name)
                 if gains > 0 if name in _LESS_IS_MORE else gains < 0:
                     raise InvalidInput(f"tiers.toml: {tier} has a worse {name} than the tier below")
             below = rights
 
 
+def _rights(raw: Mapping[str, Any]) -> Entitlements:
+    return Entitlements(**{**raw, "extension_hours": tuple(raw["extension_hours"])})
+
+
+_NOT_WHOLE = ("price_factor", "extension_hours")
 _LESS_IS_MORE = ("new_lead_delay_minutes", "price_factor")
 TIERS = Tiers.parse(
     tomllib.loads(Path(__file__).with_name("tiers.toml").read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Engine
 
+from aiqleads.commerce import recharge
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.commerce.reconcile import sweep
 from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, Refused
@@ -352,13 +353,14 @@ def _mark(desk: _Desk, market: Market) -> str:
 
 
 def _heal(desk: _Desk) -> Done:
-    """Brings open payments to their end."""
+    """Brings open payments to their end, and fills the wallets that ask for it."""
     if not desk.is_due("sweep", desk.rhythm.sweep_every):
         return Done()
     try:
         found = sweep(
             desk.commerce, desk.payments, desk.now_us(), progress=lambda _attempt: desk.beat()
         )
+        recharge.run(desk.commerce, desk.payments, desk.now_us())
     except Exception as error:
         log.error("sweep_failed", why=_why(error))
         return Done()

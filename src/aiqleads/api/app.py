@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
-from aiqleads.api import feeds, operations, problems, ranking, shop
+from aiqleads.api import feeds, money, operations, problems, ranking, seats, shop
 from aiqleads.api.auth import KeyRing
 from aiqleads.api.edge import Edge
 from aiqleads.api.openapi import describe
@@ -35,8 +35,9 @@ def create_app(state: ServiceState) -> FastAPI:
     app.state.service = state
     app.state.keys = KeyRing()
     problems.install(app)
-    for router in (ranking.router, shop.router, feeds.router, operations.router, probes):
-        app.include_router(router)
+    for part in (ranking, shop, money, seats, feeds, operations):
+        app.include_router(part.router)
+    app.include_router(probes)
     document: dict[str, Any] = {}
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -14,6 +14,7 @@ from aiqleads.api.state import ServiceState, State
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import AccessDenied
 from aiqleads.store import agents
+from aiqleads.store.audit import Actor
 
 #: a revoked key is refused by every worker within this time
 REVOKED_WITHIN_US = 5 * US_PER_SECOND
@@ -33,6 +34,12 @@ class Caller:
     key_id: str
     agent_id: str | None
     scopes: frozenset[str]
+    member_id: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who this is to the audit log."""
+        return Actor(self.key_id, self.agent_id, self.member_id)
 
     @property
     def agent(self) -> str:
@@ -85,7 +92,9 @@ def caller_with(scope: str) -> Callable[..., Awaitable[Caller]]:
         key = ring.find(state, credentials.credentials)
         if scope not in key.scopes:
             raise AccessDenied(f"this key lacks the scope '{scope}'", status=403)
-        return Caller(key.key_id, key.agent_id, key.scopes)
+        found = Caller(key.key_id, key.agent_id, key.scopes, key.member_id)
+        request.state.caller = found
+        return found
 
     caller.scope = scope  # type: ignore[attr-defined]
     return caller

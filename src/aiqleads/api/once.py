@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
 
+from aiqleads.api.auth import Caller
 from aiqleads.api.problems import from_error
 from aiqleads.api.state import ServiceState
 from aiqleads.commerce import idempotency
 from aiqleads.errors import AIQLeadsError, Refused
+from aiqleads.store import audit
+from aiqleads.store.transactions import writing
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
@@ -27,20 +31,32 @@ class OneAnswer:
 
     key: str
     digest: str
+    action: str
+    request: Request
 
     @property
     def seed(self) -> str:
         """What ids are derived from: a request that runs again finds what it wrote before."""
         return f"{self.key}:{self.digest}"
 
-    def run(self, state: ServiceState, agent_id: str, work: Callable[[], Response]) -> Response:
-        """The stored answer of this agent's request, or else what `work` answers, stored.
+    def run(
+        self,
+        state: ServiceState,
+        scope: str,
+        work: Callable[[], Response],
+        *,
+        secret: str | None = None,
+    ) -> Response:
+        """The stored answer of this request, or else what `work` answers, stored and audited.
+
+        scope: whose keys these are: an agent, or an operator's key. secret: a member of the
+        answer that is shown once and stored as null.
 
         A refusal is an answer and is stored. After a fault of ours, and while the outcome of
         a payment is not known (202), the request may run again: it goes on where it stopped.
         Refused: `idempotency-mismatch` 422, `idempotency-in-progress` 409.
         """
-        rooms = (state.commerce, agent_id, self.key)
+        rooms = (state.commerce, scope, self.key)
         earlier = idempotency.begin(*rooms, self.digest, state.now_us())
         if earlier is not None:
             return Response(
@@ -56,11 +72,27 @@ class OneAnswer:
         # that could not be kept is made again from the ids that the key gives.
         with suppress(Refused):
             if is_final:
-                body = bytes(answer.body)
-                idempotency.finish(*rooms, answer.status_code, answer.media_type or "", body)
+                kept = idempotency.Answer(
+                    answer.status_code, answer.media_type or "", _without(answer, secret)
+                )
+                acted = (self.request.state.caller.actor, self.action)
+                idempotency.finish(*rooms, kept, state.now_us(), acted=acted)
             else:
                 idempotency.forget(*rooms)
         return answer
+
+
+def note(state: ServiceState, caller: Caller, action: str) -> None:
+    """Notes in the audit log what a request without a key did (a PUT says all by itself)."""
+    with writing(state.commerce) as connection:
+        audit.note(connection, caller.actor, action, HTTPStatus.OK, state.now_us())
+
+
+def _without(answer: Response, secret: str | None) -> bytes:
+    body = bytes(answer.body)
+    if secret is None or answer.status_code >= HTTPStatus.BAD_REQUEST:
+        return body
+    return json.dumps(json.loads(body) | {secret: None}).encode()
 
 
 def _answer(work: Callable[[], Response]) -> tuple[Response, bool]:
@@ -89,7 +121,7 @@ async def _one_answer(
         raise Refused("idempotency-key-required", f"the header {HEADER} is missing", status=400)
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
     digest.update(await request.body())
-    return OneAnswer(key, digest.hexdigest())
+    return OneAnswer(key, digest.hexdigest(), f"{request.method} {request.url.path}", request)
 
 
 Once = Annotated[OneAnswer, Depends(_one_answer)]

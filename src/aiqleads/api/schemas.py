@@ -374,6 +374,8 @@ class TierLimits(Answer):
     price_factor: float
     requests_per_minute: int
     cool_down_minutes: int
+    seats: int
+    extension_hours: list[int]
 
 
 class LimitsAnswer(Answer):
@@ -581,3 +583,152 @@ class ProcessAnswer(Answer):
     model_version: str
     snapshot_version: str
     modules: list[str]
+
+
+# --- money that goes back ----------------------------------------------------------
+
+
+class RefundRequest(Body):
+    """What to give back of an order; without an amount all that is left."""
+
+    amount_cents: Annotated[int | None, Field(ge=1, le=10**9, examples=[2_500])] = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class RefundAnswer(Answer):
+    """A refund; `open` while Stripe has given no answer, `failed` with its reason."""
+
+    refund_id: str
+    order_id: str
+    amount_cents: int
+    currency: str
+    state: Literal["open", "succeeded", "failed"]
+    reason: str
+    failure: str | None
+    asked_at: str
+
+
+class RefundList(Answer):
+    """Refunds of an order, oldest first."""
+
+    items: list[RefundAnswer]
+
+
+class DisputeAnswer(Answer):
+    """A payment that its buyer's bank took back; `order_id` is null for a top-up."""
+
+    dispute_id: str
+    order_id: str | None
+    agent_id: str
+    amount_cents: int
+    currency: str
+    state: Literal["open", "won", "lost"]
+    reason: str
+    opened_at: str
+    closed_at: str | None
+
+
+class DisputeList(Answer):
+    """Disputes, newest first."""
+
+    items: list[DisputeAnswer]
+
+
+class OrderState(Answer):
+    """An order and the state that it is in now."""
+
+    order_id: str
+    state: str
+
+
+class ReconcileAnswer(Answer):
+    """What a sweep of the payments did."""
+
+    healed: int
+    adopted: int
+    strays: int
+    waiting: int
+    recorded: int
+
+
+class AutoRecharge(Body):
+    """When and by how much a wallet tops itself up."""
+
+    below_cents: Annotated[int, Field(ge=1, le=10**9, examples=[10_000])]
+    amount_cents: Annotated[int, Field(ge=1, le=10**9, examples=[50_000])]
+    daily_most_cents: Annotated[int, Field(ge=1, le=10**9, examples=[100_000])]
+    payment_method: Annotated[
+        str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,56}$", examples=["pm_card_visa"])
+    ]
+
+
+class AutoRechargeAnswer(Answer):
+    """The rule in force; `paused` says why it no longer tops up, '' while it does."""
+
+    below_cents: int
+    amount_cents: int
+    daily_most_cents: int
+    payment_method: str
+    paused: str
+
+
+class ExtendRequest(Body):
+    """How many hours longer a hold shall run; the tier says which may be bought."""
+
+    hours: Annotated[int, Field(ge=1, le=10_000, examples=[24])]
+
+
+class ExtensionAnswer(Answer):
+    """Bought time, what it cost, and the hold as it is now."""
+
+    extension_id: str
+    hours: int
+    price_cents: int
+    currency: str
+    hold: HoldAnswer
+
+
+# --- seats and the audit log -------------------------------------------------------
+
+
+class MemberRequest(Body):
+    """Somebody who shall act for the account."""
+
+    name: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f]+$")]
+    role: Literal["admin", "buyer", "viewer"]
+
+
+class MemberAnswer(Answer):
+    """Who has a seat; `key` only in the answer that made it, and never again."""
+
+    member_id: str
+    name: str
+    role: str
+    created_at: str
+    key: str | None = None
+
+
+class MemberList(Answer):
+    """Members, oldest first, and how many seats the tier has."""
+
+    items: list[MemberAnswer]
+    seats: int
+
+
+class ActAnswer(Answer):
+    """A change that was asked for: by whom, when, and how it was answered."""
+
+    audit_id: str
+    at: str
+    agent_id: str | None
+    member_id: str | None
+    key_id: str
+    action: str
+    status: int
+
+
+class ActPage(Answer):
+    """Acts, newest first."""
+
+    items: list[ActAnswer]
+    next_cursor: str | None

@@ -19,12 +19,23 @@ from pydantic import BaseModel
 from aiqleads.api import schemas
 from aiqleads.api.auth import Caller, Depositor, Holder, Operator, OrderReader
 from aiqleads.api.cursors import decode, encode
-from aiqleads.api.once import Once
+from aiqleads.api.once import Once, note
 from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.receipts import receipt_page
 from aiqleads.api.state import ServiceState, State
-from aiqleads.commerce import caps, checkout, holds, orders, reports, returns, slots, wallet
+from aiqleads.commerce import (
+    caps,
+    checkout,
+    extensions,
+    holds,
+    orders,
+    recharge,
+    reports,
+    returns,
+    slots,
+    wallet,
+)
 from aiqleads.commerce.reconcile import receive_webhook
 from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, US_PER_DAY
 from aiqleads.errors import Refused, UnknownName
@@ -176,9 +187,7 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
         now_us, agent_id, seed = state.now_us(), caller.agent, once.seed
         _check_held(state, agent_id, body.hold_ids, now_us)
         if body.pay_with == "wallet":
-            order = checkout.pay_by_wallet(
-                state.commerce, agent_id, body.hold_ids, now_us, key=seed
-            )
+            order = _pay_by_wallet(state, agent_id, body.hold_ids, now_us, seed)
         else:
             order = checkout.pay_by_card(
                 state.commerce,
@@ -193,6 +202,62 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
         return _json(_order(order), 202 if waits else 201)
 
     return once.run(state, caller.agent, work)
+
+
+def _pay_by_wallet(
+    state: ServiceState, agent_id: str, hold_ids: Sequence[str], now_us: int, key: str
+) -> Order:
+    """Out of the wallet, which may top itself up first."""
+    try:
+        return checkout.pay_by_wallet(state.commerce, agent_id, hold_ids, now_us, key=key)
+    except Refused as no:
+        needed = no.extra.get("needed_cents")
+        if needed is None or not recharge.recharge(
+            state.commerce, state.payments, agent_id, now_us, needed_cents=needed
+        ):
+            raise
+    return checkout.pay_by_wallet(state.commerce, agent_id, hold_ids, now_us, key=key)
+
+
+@router.patch("/v1/cart/holds/{hold_id}", response_model=schemas.ExtensionAnswer)
+def extend_hold(
+    caller: Holder, once: Once, hold_id: HoldPath, body: schemas.ExtendRequest, state: State
+) -> Response:
+    """Lets a hold run longer, for a price out of the wallet."""
+
+    def work() -> Response:
+        now_us, agent_id = state.now_us(), caller.agent
+        held = _held_by(state, agent_id, hold_id, now_us)
+        lives = {item.lead_id: _life_of(state.snapshot, item.lead_id) for item in held.items}
+        made = extensions.extend(
+            state.commerce, agent_id, hold_id, body.hours, lives, now_us, key=once.seed
+        )
+        answer = schemas.ExtensionAnswer(
+            extension_id=made.extension_id,
+            hours=made.hours,
+            price_cents=made.price_cents,
+            currency=made.currency,
+            hold=_hold(_held_by(state, agent_id, hold_id, now_us), now_us),
+        )
+        return _json(answer, 200)
+
+    return once.run(state, caller.agent, work)
+
+
+def _held_by(state: ServiceState, agent_id: str, hold_id: str, now_us: int) -> holds.Hold:
+    """A live hold of the agent; Refused `hold-expired` where it has none of this name."""
+    for held in holds.cart(state.commerce, agent_id, now_us).holds:
+        if held.hold_id == hold_id:
+            return held
+    raise Refused("hold-expired", "you hold nothing under this id", hold_ids=[hold_id])
+
+
+def _life_of(snapshot: Snapshot, lead_id: str) -> int | None:
+    """End of a lead's life; of one that is off the market by now it is now."""
+    try:
+        return _ends_us(snapshot, snapshot.lead_row(lead_id))
+    except UnknownName:
+        return 1
 
 
 OrderPath = Annotated[schemas.OrderId, Path()]
@@ -323,23 +388,28 @@ def waiting_returns(_caller: Operator, state: State) -> schemas.ReturnList:
     return schemas.ReturnList(items=[_return(each) for each in returns.waiting(state.commerce)])
 
 
-@router.post("/v1/admin/returns/{return_id}")
+@router.post("/v1/admin/returns/{return_id}", response_model=schemas.ReturnAnswer)
 def decide_return(
     caller: Operator,
+    once: Once,
     return_id: Annotated[str, Path(max_length=40, pattern=schemas.VISIBLE)],
     body: schemas.ReturnDecision,
     state: State,
-) -> schemas.ReturnAnswer:
+) -> Response:
     """Credits a return that waits, or refuses it; the buyer is told the note."""
-    made = returns.decide(
-        state.commerce,
-        return_id,
-        credit=body.credit,
-        by=caller.key_id,
-        note=body.note,
-        now_us=state.now_us(),
-    )
-    return _return(made)
+
+    def work() -> Response:
+        made = returns.decide(
+            state.commerce,
+            return_id,
+            credit=body.credit,
+            by=caller.key_id,
+            note=body.note,
+            now_us=state.now_us(),
+        )
+        return _json(_return(made), 200)
+
+    return once.run(state, caller.key_id, work)
 
 
 def _return(made: Return) -> schemas.ReturnAnswer:
@@ -372,6 +442,7 @@ def put_limits(
     made = [Cap(one.measure, one.per, one.most) for one in body.caps]
     filters = caps.Filters.parse(body.filters.model_dump(mode="json"))
     caps.put(state.commerce, caller.agent, made, filters)
+    note(state, caller, "PUT /v1/limits")
     return _limits(state, caller.agent)
 
 

@@ -31,10 +31,13 @@ from aiqleads.store.transactions import writing
 PAYMENT_WINDOW_US = 15 * 60 * US_PER_SECOND
 
 
-def _live_items(
+def live_items(
     connection: Connection, agent_id: str, hold_ids: Sequence[str], now_us: int
 ) -> list[Item]:
-    """The leads to buy: all that the holds still have, each of them live."""
+    """All leads that the holds still have, locked, each of them live.
+
+    Refused `hold-expired` 409 (lead_ids, hold_ids) otherwise, UnknownName for another's hold.
+    """
     if not hold_ids or len(set(hold_ids)) < len(hold_ids):
         raise InvalidInput("name each hold to buy once")
     items = holds.items_of(connection, agent_id, hold_ids, now_us)
@@ -92,11 +95,11 @@ def pay_by_wallet(
         if key is not None and (before := rows.find(connection, order_id)) is not None:
             return before
         check_nothing_owed(connection, agent_id)
-        items = _live_items(connection, agent_id, hold_ids, now_us)
+        items = live_items(connection, agent_id, hold_ids, now_us)
         check_purchase(connection, agent_id, _prices(items), now_us)
         order = _order(order_id, agent_id, "paid", "wallet", items, now_us)
         wallet = ledger.wallet_of(agent_id)
-        _check_balance(ledger.credit_balance(connection, wallet), order.amount_cents)
+        check_balance(ledger.credit_balance(connection, wallet), order.amount_cents)
         rows.add(connection, order)
         for item in items:
             if not holds.sell(
@@ -118,7 +121,8 @@ def _prices(items: Sequence[Item]) -> list[tuple[str, int]]:
     return [(item.lead_id, item.price_cents) for item in items]
 
 
-def _check_balance(balance_cents: int, needed_cents: int) -> None:
+def check_balance(balance_cents: int, needed_cents: int) -> None:
+    """Refused `insufficient-credits` 402 where a wallet has less than is needed, cents."""
     if balance_cents < needed_cents:
         missing = needed_cents - balance_cents
         raise Refused(
@@ -180,10 +184,10 @@ def _open_order(
 ) -> None:
     """Writes the order and its attempt, keys included, before Stripe hears of anything."""
     check_nothing_owed(connection, agent_id)
-    items = _live_items(connection, agent_id, hold_ids, now_us)
+    items = live_items(connection, agent_id, hold_ids, now_us)
     check_purchase(connection, agent_id, _prices(items), now_us)
     holds.extend(connection, items, now_us + PAYMENT_WINDOW_US, now_us)
-    items = _live_items(connection, agent_id, hold_ids, now_us)
+    items = live_items(connection, agent_id, hold_ids, now_us)
     order = _order(order_id, agent_id, "pending", "card", items, now_us)
     deadline_us = min(item.expires_us for item in items)
     rows.add(connection, replace(order, deadline_us=deadline_us))

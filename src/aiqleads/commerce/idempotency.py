@@ -17,6 +17,8 @@ from sqlalchemy import Engine, delete, select, update
 
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import InvalidInput, Refused
+from aiqleads.store import audit
+from aiqleads.store.audit import Actor
 from aiqleads.store.tables import idempotency
 from aiqleads.store.transactions import insert_missing, writing
 
@@ -72,15 +74,29 @@ def _running() -> Refused:
     return Refused("idempotency-in-progress", "the first request with this key runs", retry_after=1)
 
 
-def finish(engine: Engine, scope: str, key: str, status: int, media_type: str, body: bytes) -> None:
-    """Stores the answer of a request that `begin` let run; the first answer stays."""
+def finish(
+    engine: Engine,
+    scope: str,
+    key: str,
+    answer: Answer,
+    now_us: int,
+    *,
+    acted: tuple[Actor, str] | None = None,
+) -> None:
+    """Stores the answer of a request that `begin` let run; the first answer stays.
+
+    acted: who asked for what, noted in the audit log with the answer.
+    """
     which = (idempotency.c.scope == scope, idempotency.c.idempotency_key == key)
     with writing(engine) as connection:
-        connection.execute(
+        changed = connection.execute(
             update(idempotency)
             .where(*which, idempotency.c.status.is_(None))
-            .values(status=status, media_type=media_type, body=body)
+            .values(status=answer.status, media_type=answer.media_type, body=answer.body)
         )
+        if changed.rowcount and acted is not None:
+            actor, action = acted
+            audit.note(connection, actor, action, answer.status, now_us)
 
 
 def forget(engine: Engine, scope: str, key: str) -> None:

@@ -24,6 +24,7 @@ from aiqleads.store.tables import (
     agent,
     entry,
     hold,
+    hold_extension,
     hold_item,
     lead_return,
     lead_slot,
@@ -49,6 +50,7 @@ ABOUT = {
     "S3": "what an exclusive sale kept empty is closed, and the lead has no other buyer",
     "S4": "an order's leads are all sold to it, or none",
     "S5": "what was given back was sold to who gave it back, and credited once and to the cent",
+    "S6": "time bought for a hold was posted, to the cent",
     "H1": "granted intervals of a slot never overlap",
     "H2": "nothing was sold after its hold had ended",
     "H4": "tokens rise with each grant; a sold slot's token is its order item's",
@@ -273,6 +275,19 @@ def _wrong_returns(connection: Connection) -> list[str]:
     return [i for query in (posted, strange) for i in connection.execute(query).scalars()]
 
 
+def _unposted_extensions(connection: Connection) -> list[str]:
+    paid = and_(
+        entry.c.txn_id == "extension:" + hold_extension.c.extension_id,
+        entry.c.account_id == "wallet:" + hold_extension.c.agent_id,
+        entry.c.direction == "debit",
+        entry.c.amount_cents == hold_extension.c.price_cents,
+    )
+    unpaid = (
+        select(hold_extension.c.extension_id).outerjoin(entry, paid).where(entry.c.txn_id.is_(None))
+    )
+    return list(connection.execute(unpaid).scalars())
+
+
 _ended = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
 
 
@@ -361,6 +376,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "S3": _shared_though_exclusive,
     "S4": _half_sold,
     "S5": _wrong_returns,
+    "S6": _unposted_extensions,
     "H1": _overlapping,
     "H2": _sold_late,
     "H4": _wrong_tokens,

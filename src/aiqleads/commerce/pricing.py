@@ -84,6 +84,8 @@ class PriceTable:
     quality: Curve
     age: Curve
     exclusivity: FloatArray
+    extension_share_per_day: float
+    extension_least_cents: int
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> PriceTable:
@@ -99,6 +101,8 @@ class PriceTable:
                 quality=Curve.of(**raw["quality"]),
                 age=Curve.of(**raw["age"]),
                 exclusivity=np.asarray(raw["exclusivity"]["factor"], dtype=np.float64),
+                extension_share_per_day=float(raw["extension"]["share_per_day"]),
+                extension_least_cents=int(raw["extension"]["least_cents"]),
             )
         except (KeyError, TypeError, ValueError) as problem:
             raise InvalidInput(f"prices.toml: {problem!r}") from problem
@@ -106,6 +110,8 @@ class PriceTable:
             raise InvalidInput("prices.toml: floor_cents must be positive and <= cap_cents")
         if min(table.base_cents.values()) <= 0 or not (table.exclusivity > 0).all():
             raise InvalidInput("prices.toml: base_cents and exclusivity must be positive")
+        if not 0.0 <= table.extension_share_per_day <= 1.0 or table.extension_least_cents < 1:
+            raise InvalidInput("prices.toml: extension: share_per_day in [0, 1], least_cents >= 1")
         if not table.version or not len(table.exclusivity):
             raise InvalidInput("prices.toml: version and exclusivity must not be empty")
         return table
@@ -113,6 +119,12 @@ class PriceTable:
 
 PRICES = PriceTable.parse(tomllib.loads(Path(__file__).with_name("prices.toml").read_text("utf-8")))
 _TIER_FACTOR = {str(tier): rights.price_factor for tier, rights in ENTITLEMENTS.items()}
+
+
+def extension_cents(held_cents: int, hours: int, table: PriceTable = PRICES) -> int:
+    """What it costs to hold leads of `held_cents` in all for `hours` longer, rounded half up."""
+    share = held_cents * table.extension_share_per_day * hours / 24.0
+    return max(table.extension_least_cents, int(np.floor(share + 0.5)))
 
 
 def _lookup(table: dict[str, float], keys: NDArray[Any], what: str) -> FloatArray:

@@ -33,6 +33,7 @@ from aiqleads.store.database import reader
 from aiqleads.store.ledger import REVENUE, STRIPE_CLEARING, Leg
 from aiqleads.store.orders import DEAD, OPEN, Attempt, Order
 from aiqleads.store.refunds import opened as open_refunds
+from aiqleads.store.returns import Notice, tell
 from aiqleads.store.tables import webhook_inbox
 from aiqleads.store.transactions import insert_missing, writing
 
@@ -187,6 +188,7 @@ def _intent(
                 attempt_id=attempt.attempt_id,
                 order_id=attempt.order_id,
                 capture=capture,
+                off_session=attempt.purpose == rows.RECHARGE,
             )
         except NotAccepted as problem:
             raise _Unusable(problem.detail) from problem
@@ -336,9 +338,9 @@ def drive_topup(engine: Engine, payments: Payments, attempt_id: str, now_us: int
         intent = _intent(engine, payments, attempt, capture=True, late=late)
     except _Unusable as problem:
         log.warning("top-up refused", topup_id=attempt_id, detail=str(problem))
-        return _close_topup(engine, attempt_id, "voided", _UNUSABLE)
+        return _close_topup(engine, attempt_id, "voided", _UNUSABLE, now_us)
     if intent is None:
-        return _close_topup(engine, attempt_id, "voided", "deadline-passed")
+        return _close_topup(engine, attempt_id, "voided", "deadline-passed", now_us)
     if intent.status == "succeeded":
         return _credit(engine, attempt, intent, now_us)
     if intent.status == "processing" or (intent.status == "requires_action" and not late):
@@ -346,7 +348,7 @@ def drive_topup(engine: Engine, payments: Payments, attempt_id: str, now_us: int
     failure = "deadline-passed" if late else intent.error_code or "canceled"
     if not _cancelled(payments, intent.intent_id):
         return _credit(engine, attempt, payments.retrieve(intent.intent_id), now_us)
-    return _close_topup(engine, attempt_id, "voided", failure[:60])
+    return _close_topup(engine, attempt_id, "voided", failure[:60], now_us)
 
 
 def _topup(attempt: Attempt) -> TopUp:
@@ -360,10 +362,18 @@ def _topup(attempt: Attempt) -> TopUp:
     )
 
 
-def _close_topup(engine: Engine, attempt_id: str, state: str, failure: str | None) -> TopUp:
+def _close_topup(
+    engine: Engine, attempt_id: str, state: str, failure: str | None, now_us: int
+) -> TopUp:
     with writing(engine) as connection:
-        rows.close_attempt(connection, attempt_id, state, failure)
+        ended = rows.close_attempt(connection, attempt_id, state, failure)
         attempt = rows.attempt(connection, attempt_id)
+        if ended and attempt is not None and attempt.purpose == rows.RECHARGE:
+            rows.pause_recharge(connection, attempt.agent_id, failure or state)
+            text = f"your wallet no longer tops itself up: {failure or state}"
+            about = f"recharge-paused:{attempt_id}"
+            told = Notice(about, attempt.agent_id, "recharge-paused", None, text, now_us)
+            tell(connection, told)
     if attempt is None:
         raise AssertionError(f"{attempt_id} is gone")
     return _topup(attempt)

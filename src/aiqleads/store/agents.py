@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from aiqleads.domain import Tier
 from aiqleads.errors import AccessDenied, InvalidInput, UnknownName
@@ -50,6 +50,7 @@ class Key:
     created_us: int
     expires_us: int | None
     revoked_us: int | None
+    member_id: str | None = None
 
 
 def add(engine: Engine, agents: Iterable[Agent], now_us: int) -> int:
@@ -107,25 +108,45 @@ def create_key(
         get(engine, agent_id)
         if "ops" in wanted:
             raise InvalidInput("the scope 'ops' is for operators' keys, which belong to no agent")
-    text = PREFIX + secrets.token_urlsafe(32)
-    key = Key(f"k_{secrets.token_hex(6)}", agent_id, wanted, now_us, expires_us, None)
     with writing(engine) as connection:
-        connection.execute(
-            insert(api_key).values(
-                key_id=key.key_id,
-                key_sha256=_digest(text),
-                agent_id=agent_id,
-                scopes=" ".join(sorted(wanted)),
-                created_us=now_us,
-                expires_us=expires_us,
-            )
+        return new_key(connection, agent_id, wanted, now_us, expires_us=expires_us)
+
+
+def new_key(
+    connection: Connection,
+    agent_id: str | None,
+    scopes: Iterable[str],
+    now_us: int,
+    *,
+    expires_us: int | None = None,
+    member_id: str | None = None,
+) -> tuple[str, Key]:
+    """Writes a new key in the transaction of the caller; the only time the key is seen."""
+    text = PREFIX + secrets.token_urlsafe(32)
+    wanted = frozenset(scopes)
+    key = Key(f"k_{secrets.token_hex(6)}", agent_id, wanted, now_us, expires_us, None, member_id)
+    connection.execute(
+        insert(api_key).values(
+            key_id=key.key_id,
+            key_sha256=_digest(text),
+            agent_id=agent_id,
+            member_id=member_id,
+            scopes=" ".join(sorted(wanted)),
+            created_us=now_us,
+            expires_us=expires_us,
         )
+    )
     return text, key
 
 
 def keys_of(engine: Engine, agent_id: str | None) -> list[Key]:
     """Every key of an agent (of the operators: `None`), oldest first."""
-    query = select(api_key).where(api_key.c.agent_id == agent_id)
+    return keys_where(engine, api_key.c.agent_id == agent_id)
+
+
+def keys_where(engine: Engine, *conditions: Any) -> list[Key]:
+    """Keys that meet the conditions, oldest first."""
+    query = select(api_key).where(*conditions)
     with reader(engine).connect() as connection:
         rows = connection.execute(query.order_by(api_key.c.created_us, api_key.c.key_id))
         return [_key(row) for row in rows]
@@ -187,4 +208,5 @@ def _key(row: Any) -> Key:
         row.created_us,
         row.expires_us,
         row.revoked_us,
+        row.member_id,
     )

@@ -407,7 +407,17 @@ def sell(
 def extend(connection: Connection, items: Iterable[Item], until_us: int, now_us: int) -> None:
     """Lets live items run until a payment's deadline, once in the life of their hold."""
     fresh = [item for item in items if not item.extended and item.expires_us < until_us]
-    for item in fresh:
+    prolong(connection, [(item, until_us) for item in fresh])
+    connection.execute(
+        update(hold)
+        .where(hold.c.hold_id.in_({item.hold_id for item in fresh}))
+        .values(extended_us=now_us)
+    )
+
+
+def prolong(connection: Connection, ends: Sequence[tuple[Item, int]]) -> None:
+    """Lets live items run until the times beside them (wall us)."""
+    for item, until_us in ends:
         connection.execute(
             update(lead_slot).where(_of_grant, _kept).values(held_until_us=until_us),
             {"the_lead": item.lead_id, "the_hold": item.hold_id, "the_token": item.token},
@@ -417,12 +427,12 @@ def extend(connection: Connection, items: Iterable[Item], until_us: int, now_us:
             .where(hold_item.c.hold_id == item.hold_id, hold_item.c.lead_id == item.lead_id)
             .values(until_us=until_us)
         )
-    for hold_id in {item.hold_id for item in fresh}:
-        ends = select(func.min(hold_item.c.until_us)).where(hold_item.c.hold_id == hold_id)
+    for hold_id in {item.hold_id for item, _ in ends}:
+        first = select(func.min(hold_item.c.until_us)).where(
+            hold_item.c.hold_id == hold_id, hold_item.c.ended_us.is_(None)
+        )
         connection.execute(
-            update(hold)
-            .where(hold.c.hold_id == hold_id)
-            .values(expires_us=ends.scalar_subquery(), extended_us=now_us)
+            update(hold).where(hold.c.hold_id == hold_id).values(expires_us=first.scalar_subquery())
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from aiqleads.errors import UnknownName
-from aiqleads.store.tables import order_item, orders, payment_attempt
+from aiqleads.store.tables import auto_recharge, order_item, orders, payment_attempt
 
 #: a card payment is under way, nothing is sold yet
 OPEN = ("pending", "requires_action")
@@ -18,6 +18,8 @@ SOLD = (
     "committed", "paid", "uncollected", "written_off", "partially_refunded", "refunded",
     "disputed", "won", "lost",
 )  # fmt: skip
+#: what a top-up is for that its wallet made by itself
+RECHARGE = "recharge"
 #: the money for it came, whatever became of it later
 SETTLED = ("paid", "partially_refunded", "refunded", "disputed", "won", "lost")
 #: some of the money is there, and may be given back
@@ -275,6 +277,12 @@ def uncollected(connection: Connection, agent_id: str) -> list[Order]:
     """The agent's orders whose money never came, oldest first."""
     owed = select(orders).where(orders.c.agent_id == agent_id, orders.c.state == "uncollected")
     return _orders(connection, owed.order_by(orders.c.created_us, orders.c.order_id))
+
+
+def pause_recharge(connection: Connection, agent_id: str, why: str) -> None:
+    """Stops a wallet from topping itself up until its rule is set anew."""
+    mine = auto_recharge.c.agent_id == agent_id
+    connection.execute(update(auto_recharge).where(mine).values(paused=why[:60]))
 
 
 def open_attempts(connection: Connection) -> list[Attempt]:

@@ -18,8 +18,8 @@ def refused(call) -> Refused:
 
 def test_the_stored_answer_comes_again(shop) -> None:
     assert begin(shop.engine, "A1", "k", SHA, shop.now) is None
-    finish(shop.engine, "A1", "k", 201, "application/json", b'{"a": 1}')
-    finish(shop.engine, "A1", "k", 409, "application/json", b"later answers do not count")
+    finish(shop.engine, "A1", "k", Answer(201, "application/json", b'{"a": 1}'), 1)
+    finish(shop.engine, "A1", "k", Answer(409, "application/json", b"a later one"), 2)
     again = begin(shop.engine, "A1", "k", SHA, shop.now)
     assert again == Answer(201, "application/json", b'{"a": 1}')
     assert begin(shop.engine, "A2", "k", SHA, shop.now) is None  # keys are each agent's own
@@ -35,7 +35,7 @@ def test_another_request_under_the_key_is_refused(shop) -> None:
     begin(shop.engine, "A1", "k", SHA, shop.now)
     no = refused(lambda: begin(shop.engine, "A1", "k", OTHER, shop.now))
     assert (no.kind, no.status) == ("idempotency-mismatch", 422)
-    finish(shop.engine, "A1", "k", 200, "application/json", b"")
+    finish(shop.engine, "A1", "k", Answer(200, "application/json", b""), 1)
     assert refused(lambda: begin(shop.engine, "A1", "k", OTHER, shop.now)).status == 422
 
 
@@ -49,7 +49,7 @@ def test_a_fault_of_ours_is_forgotten_and_an_answer_is_not(shop) -> None:
     begin(shop.engine, "A1", "k", SHA, shop.now)
     forget(shop.engine, "A1", "k")
     assert begin(shop.engine, "A1", "k", SHA, shop.now) is None
-    finish(shop.engine, "A1", "k", 200, "application/json", b"x")
+    finish(shop.engine, "A1", "k", Answer(200, "application/json", b"x"), 1)
     forget(shop.engine, "A1", "k")
     assert begin(shop.engine, "A1", "k", SHA, shop.now) is not None
 

@@ -1,0 +1,109 @@
+"""Routes of an account's members, and of who changed what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse
+
+from aiqleads.api import schemas
+from aiqleads.api.auth import Depositor, Operator
+from aiqleads.api.cursors import decode, encode
+from aiqleads.api.once import Once
+from aiqleads.api.state import ServiceState, State
+from aiqleads.commerce.ids import new_id
+from aiqleads.domain import ENTITLEMENTS
+from aiqleads.recommend.cards import moment
+from aiqleads.store import agents, audit, members
+from aiqleads.store.audit import Act
+from aiqleads.store.members import Member
+
+router = APIRouter(tags=["account"])
+
+
+@router.get("/v1/members")
+def list_members(caller: Depositor, state: State) -> schemas.MemberList:
+    """Who has a seat of the account."""
+    found = members.of_agent(state.commerce, caller.agent)
+    tier = agents.get(state.commerce, caller.agent).tier
+    return schemas.MemberList(items=[_member(one) for one in found], seats=ENTITLEMENTS[tier].seats)
+
+
+@router.post("/v1/members", status_code=201, response_model=schemas.MemberAnswer)
+def add_member(
+    caller: Depositor, once: Once, body: schemas.MemberRequest, state: State
+) -> Response:
+    """Gives somebody a seat and a key; the key is in this answer and nowhere else."""
+
+    def work() -> Response:
+        member_id = new_id("mem", caller.agent, once.seed)
+        made, key = members.add(
+            state.commerce, caller.agent, body.name, body.role, state.now_us(), member_id
+        )
+        answer = _member(made).model_copy(update={"key": key})
+        return JSONResponse(answer.model_dump(mode="json"), 201)
+
+    return once.run(state, caller.agent, work, secret="key")  # noqa: S106  (a member's name)
+
+
+@router.delete("/v1/members/{member_id}", status_code=204)
+def remove_member(
+    caller: Depositor,
+    once: Once,
+    member_id: Annotated[str, Path(max_length=40, pattern=schemas.VISIBLE)],
+    state: State,
+) -> Response:
+    """Takes a seat away; its keys end within seconds."""
+
+    def work() -> Response:
+        members.remove(state.commerce, caller.agent, member_id, state.now_us())
+        return Response(status_code=204)
+
+    return once.run(state, caller.agent, work)
+
+
+def _member(one: Member) -> schemas.MemberAnswer:
+    return schemas.MemberAnswer(
+        member_id=one.member_id,
+        name=one.name,
+        role=one.role,
+        created_at=moment(one.created_us),
+    )
+
+
+_Limit = Annotated[int, Query(ge=1, le=100)]
+_Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("/v1/audit")
+def own_acts(
+    caller: Depositor, state: State, limit: _Limit = 50, cursor: _Cursor = None
+) -> schemas.ActPage:
+    """What the account's members and keys changed, newest first."""
+    return _page(state, caller.agent, limit, cursor)
+
+
+@router.get("/v1/admin/audit")
+def all_acts(
+    _caller: Operator, state: State, limit: _Limit = 50, cursor: _Cursor = None
+) -> schemas.ActPage:
+    """What anybody changed, operators too, newest first."""
+    return _page(state, None, limit, cursor)
+
+
+def _page(
+    state: ServiceState, agent_id: str | None, limit: int, cursor: str | None
+) -> schemas.ActPage:
+    before = decode(cursor) if cursor else None
+    found = audit.listing(state.commerce, agent_id, limit=limit + 1, before=before)
+    page = found[:limit]
+    return schemas.ActPage(
+        items=[_act(one) for one in page],
+        next_cursor=encode(page[-1].at_us, page[-1].audit_id) if len(found) > limit else None,
+    )
+
+
+def _act(one: Act) -> schemas.ActAnswer:
+    facts = {name: value for name, value in vars(one).items() if name != "at_us"}
+    return schemas.ActAnswer(**facts, at=moment(one.at_us))
