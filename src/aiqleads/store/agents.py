@@ -21,7 +21,7 @@ SCOPES = {
     "leads:read": "rankings, lead search and lead details",
     "cart:write": "holds, checkout and returns",
     "orders:read": "orders, the wallet's balance and limits",
-    "wallet:write": "wallet top-ups and the agent's own limits",
+    "wallet:write": "wallet top-ups, the agent's own limits, members",
     "events:write": "interaction events",
     "ops": "raw scores, invariants and the process (operators)",
 }
