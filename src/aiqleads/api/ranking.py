@@ -243,6 +243,7 @@ def quote_of(
         / US_PER_HOUR,
         max_buyers=1 if exclusive else int(columns["max_buyers"][row]),
         tier=tier,
+        demand=float(columns["demand"][row]) if "demand" in columns else 1.0,
     )
 
 
@@ -260,6 +261,7 @@ def prices_of(snapshot: Snapshot, rows: Rows, tier: Tier, now_market_us: int) ->
         / US_PER_HOUR,
         max_buyers=columns["max_buyers"][rows],
         tier=tier,
+        demand=columns["demand"][rows] if "demand" in columns else 1.0,
     ).tolist()
     return prices
 

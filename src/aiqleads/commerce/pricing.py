@@ -1,6 +1,6 @@
-"""What an agent pays for a lead: six factors out of `prices.toml`, each explained.
+"""What an agent pays for a lead: seven factors out of `prices.toml`, each explained.
 
-    price = base(intent) x value(ask) x quality x age x exclusivity x tier
+    price = base(intent) x value(ask) x quality x age x demand x exclusivity x tier
 
 in cents, rounded half up, then held between a floor and a cap. The steps are plain
 additions and multiplications, so a price is the same for one lead as in an array of them.
@@ -83,6 +83,7 @@ class PriceTable:
     value: Curve
     quality: Curve
     age: Curve
+    demand: Curve
     exclusivity: FloatArray
     extension_share_per_day: float
     extension_least_cents: int
@@ -100,6 +101,7 @@ class PriceTable:
                 value=Curve.of(**raw["value"]),
                 quality=Curve.of(**raw["quality"]),
                 age=Curve.of(**raw["age"]),
+                demand=Curve.of(**raw["demand"]),
                 exclusivity=np.asarray(raw["exclusivity"]["factor"], dtype=np.float64),
                 extension_share_per_day=float(raw["extension"]["share_per_day"]),
                 extension_least_cents=int(raw["extension"]["least_cents"]),
@@ -151,6 +153,7 @@ def _factors(
     age_hours: ArrayLike,
     max_buyers: ArrayLike,
     tier: Sequence[str] | NDArray[Any] | str,
+    demand: ArrayLike,
 ) -> dict[str, FloatArray]:
     buyers = _checked(max_buyers, "max_buyers", 1).astype(np.int64)
     return {
@@ -158,6 +161,7 @@ def _factors(
         "value": table.value(_checked(ask_price_cents, "ask_price_cents", 0) / 100.0),
         "quality": table.quality(_checked(quality, "quality", 0)),
         "age": table.age(_checked(age_hours, "age_hours", 0)),
+        "demand": table.demand(np.atleast_1d(_checked(demand, "demand", 0))),
         "exclusivity": table.exclusivity[np.minimum(buyers, len(table.exclusivity)) - 1],
         "tier": _lookup(_TIER_FACTOR, np.atleast_1d(np.asarray(tier)), "tier"),
     }
@@ -165,7 +169,7 @@ def _factors(
 
 def _product(factors: dict[str, FloatArray]) -> FloatArray:
     product = factors["base"]
-    for name in ("value", "quality", "age", "exclusivity", "tier"):
+    for name in ("value", "quality", "age", "demand", "exclusivity", "tier"):
         product = product * factors[name]
     return product
 
@@ -183,6 +187,7 @@ def quote_many(
     age_hours: ArrayLike,
     max_buyers: ArrayLike,
     tier: Sequence[str] | NDArray[Any] | str,
+    demand: ArrayLike = 1.0,
     table: PriceTable = PRICES,
 ) -> NDArray[np.int64]:
     """Prices of n leads in cents, shape (n,); each argument has shape (n,) or is one value.
@@ -190,7 +195,7 @@ def quote_many(
     Element for element what `quote` says. InvalidInput on an unknown intent or tier, or on
     a figure that is negative or not finite.
     """
-    factors = _factors(table, intent, ask_price_cents, quality, age_hours, max_buyers, tier)
+    factors = _factors(table, intent, ask_price_cents, quality, age_hours, max_buyers, tier, demand)
     return _total(table, _product(factors))
 
 
@@ -202,16 +207,18 @@ def quote(
     age_hours: float,
     max_buyers: int,
     tier: str,
+    demand: float = 1.0,
     table: PriceTable = PRICES,
 ) -> Quote:
     """The price of one lead for an agent of `tier`, line by line.
 
     ask_price_cents: what the seller asks, or the top of the buyer's budget. quality: 0 to 1.
     age_hours: since the lead came in, market clock. max_buyers: agents it may be sold to.
+    demand: openings of leads in the area against the market's middle, of all agents together.
     The product of the lines, rounded half up, is the total (with a last line where the
     floor or the cap decided). InvalidInput as in `quote_many`.
     """
-    arrays = _factors(table, intent, ask_price_cents, quality, age_hours, max_buyers, tier)
+    arrays = _factors(table, intent, ask_price_cents, quality, age_hours, max_buyers, tier, demand)
     product = _product(arrays)
     total = int(_total(table, product)[0])
     one = {name: float(np.atleast_1d(values)[0]) for name, values in arrays.items()}
@@ -222,6 +229,7 @@ def quote(
         "value": f"{money} ${ask_price_cents / 100:,.0f}",
         "quality": f"quality {quality:.2f} of 1",
         "age": f"{age_hours:.0f} hours old",
+        "demand": f"demand in the area {demand:.1f} times the usual",
         "exclusivity": "yours alone" if max_buyers == 1 else f"shared by up to {max_buyers} agents",
         "tier": f"{tier} subscription",
     }

@@ -353,6 +353,7 @@ def _lead_columns(leads: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Array]:
         .assign(hours_since_received=frame.hours_since_received.clip(lower=0.0))
         .to_numpy(np.float32),
         "lead_ingredients": frame[list(LEAD_INGREDIENTS)].to_numpy(float),
+        "demand": _demand(frame.area_demand_30d.to_numpy(float)),
         "twin": twins(
             leads.utm_x_m.to_numpy(float),
             leads.utm_y_m.to_numpy(float),
@@ -362,6 +363,15 @@ def _lead_columns(leads: pd.DataFrame, frame: pd.DataFrame) -> dict[str, Array]:
         ),
         **{name: leads[name].to_numpy(float) for name in plain},
     }
+
+
+def _demand(openings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Demand by area against the middle of the areas that have any, to a tenth: of all agents
+    together, so that a price tells nothing of one of them. 1 where nothing is known."""
+    some = openings[np.isfinite(openings) & (openings > 0)]
+    if not len(some):
+        return np.ones(len(openings))
+    return np.nan_to_num(np.round(openings / np.median(some), 1), nan=1.0)
 
 
 def _has_a_home(leads: pd.DataFrame) -> NDArray[np.bool_]:

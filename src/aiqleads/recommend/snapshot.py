@@ -19,8 +19,10 @@ the version in force and is replaced atomically, so workers follow without a res
     pair_lead.npy, pair_start.npy            CSR over agents: leads that it has a history with
     pair_ingredients.npy   (p, P) float64    what that history is
 
-Columns that a snapshot may lack; without them it ranks by score alone:
+Columns that a snapshot may lack; without them demand is the usual one, and it ranks by score
+alone:
 
+    demand.npy             (n,) float64      of the lead's area against the usual one
     twin.npy               (n,) int64        groups of near duplicates, see `diversity`
     slot_price_cents.npy   (n,) float64      what a place of a lead is worth, see `allocation`
     budget_price.npy       (m,) float64      what a cent of an agent's budget is worth
@@ -363,6 +365,8 @@ def _arranged(columns: Mapping[str, Array]) -> dict[str, Array]:
     out: dict[str, Array] = {}
     for name, kind in LEAD_FACTS.items():
         out[name] = np.ascontiguousarray(columns[name][leads], dtype=kind)
+    if "demand" in columns:
+        out["demand"] = np.asarray(columns["demand"][leads], dtype=np.float64)
     if "twin" in columns:
         out["twin"] = np.asarray(columns["twin"][leads], dtype=np.int64)
     out["lead_id"] = columns["lead_id"][leads]

@@ -27,6 +27,8 @@ RAW = {
     "value": {"at": [0, 1], "factor": [1, 1]},
     "quality": {"at": [0, 1], "factor": [1, 2]},
     "age": {"at": [0, 10], "factor": [1, 1]},
+    "demand": {"at": [0, 10], "factor": [1, 1]},
+    "extension": {"share_per_day": 0.1, "least_cents": 10},
     "exclusivity": {"factor": [5, 1]},
 }
 
@@ -48,6 +50,8 @@ def test_a_lead_at_every_middle_knot_costs_the_base() -> None:
         ({"ask_price_cents": 30_000_000}, {"ask_price_cents": 5_000_000}),
         ({"quality": 0.9}, {"quality": 0.1}),
         ({"age_hours": 1.0}, {"age_hours": 500.0}),
+        ({"demand": 2.0}, {"demand": 1.0}),
+        ({"demand": 1.0}, {"demand": 0.3}),
         ({"max_buyers": 1}, {"max_buyers": 2}),
         ({"max_buyers": 2}, {"max_buyers": 3}),
         ({"tier": "basic"}, {"tier": "enterprise"}),
@@ -67,6 +71,7 @@ def test_the_lines_multiply_to_the_total() -> None:
         "value",
         "quality",
         "age",
+        "demand",
         "exclusivity",
         "tier",
     ]
