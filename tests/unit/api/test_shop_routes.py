@@ -117,7 +117,7 @@ def test_a_lead_is_given_back_over_http(shop: Any, is_problem: IsProblem) -> Non
     assert [one["return_id"] for one in listed] == [waits.json()["return_id"]]
     decide = f"/v1/admin/returns/{listed[0]['return_id']}"
     word = {"credit": False, "note": "another person"}
-    assert shop.ask("POST", decide, word, agent=None, once=None).json()["state"] == "refused"
+    assert shop.ask("POST", decide, word, agent=None).json()["state"] == "refused"
     assert shop.ask("GET", path).json()["items"][0]["note"] == "another person"
     told = shop.ask("GET", "/v1/notices").json()["items"]
     assert [one["kind"] for one in told] == ["return-refused"]
