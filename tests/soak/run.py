@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 REPORTS = ROOT / "reports" / "soak"
+#: what a script's name begins with; the rest is its group
+KINDS = {"fault", "fuzz", "kill", "leak", "machine", "mutant", "parity", "race"}
 
 
 def main(groups: list[str]) -> int:
     scripts: dict[str, list[Path]] = {}
     for path in sorted(HERE.glob("*_*.py")):
-        if path.stem.split("_")[0] in {"fuzz", "kill", "leak", "parity"}:
+        if path.stem.split("_")[0] in KINDS:
             scripts.setdefault(path.stem.split("_", 1)[1], []).append(path)
     unknown = sorted(set(groups) - set(scripts))
     if unknown:
@@ -66,10 +70,40 @@ def run(script: Path) -> dict[str, Any]:
     return {**result, "ok": bool(result.get("ok")) and process.returncode == 0}
 
 
+class Done:
+    """Names of cases that were right, kept in a file so that a run can go on."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._names = set(path.read_text().splitlines()) if path.is_file() else set()
+        self._file = path.open("a")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        """Keeps a name, at once."""
+        self._names.add(name)
+        self._file.write(name + "\n")
+        self._file.flush()
+
+
+@contextmanager
+def done_cases(script: str) -> Iterator[Done]:
+    """The cases of a script that were right with these sources."""
+    done = Done(ROOT / "reports" / "work" / f"{script}-{source_digest()}.txt")
+    try:
+        yield done
+    finally:
+        done._file.close()
+
+
 def source_digest() -> str:
     """A change of any module, of a soak or of what it measures with begins anew."""
     digest = hashlib.sha256()
-    for path in sorted([*(ROOT / "src").rglob("*.py"), *HERE.glob("*.py")]):
+    for path in sorted(
+        [*(ROOT / "src").rglob("*.py"), *HERE.glob("*.py"), *HERE.parent.glob("*.py")]
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

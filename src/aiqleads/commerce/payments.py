@@ -42,10 +42,15 @@ class CardDeclined(Refused):
 
 
 class OutcomeUnknown(Refused):
-    """Nobody can tell yet whether the payment happened; reconcile finds out. HTTP 202."""
+    """Nobody can tell yet whether the payment happened; reconcile finds out. HTTP 202.
 
-    def __init__(self, detail: str, **extra: Any) -> None:
+    is_over: Stripe repeats an error that it keeps under the request's key. That request will
+    not happen any more; whether it did, a listing tells.
+    """
+
+    def __init__(self, detail: str, *, is_over: bool = False, **extra: Any) -> None:
         super().__init__("payment-outcome-unknown", detail, status=202, **extra)
+        self.is_over = is_over
 
 
 #: refusals after which a payment that was begun may have happened or not
@@ -400,8 +405,15 @@ class Payments:
             except stripe.InvalidRequestError as problem:
                 raise NotAccepted(str(problem.user_message), code=problem.code) from problem
             except stripe.StripeError as problem:
-                raise OutcomeUnknown("the payment service gave no clear answer") from problem
+                detail = "the payment service gave no clear answer"
+                raise OutcomeUnknown(detail, is_over=_is_replayed(problem)) from problem
         raise AssertionError("unreachable")
+
+
+def _is_replayed(problem: stripe.StripeError) -> bool:
+    """ "Idempotent requests": an answer that Stripe had kept says so in a header."""
+    headers = {str(name).lower(): value for name, value in (problem.headers or {}).items()}
+    return headers.get("idempotent-replayed") == "true"
 
 
 def _declined(problem: stripe.CardError) -> CardDeclined:

@@ -45,6 +45,8 @@ TOPUP_DEADLINE_US = US_PER_HOUR
 SWEEP_US = 2 * US_PER_DAY
 #: clocks of this machine and of Stripe may differ by this much
 _SKEW_US = 300 * US_PER_SECOND
+#: keys that one drive may spend on errors that Stripe keeps
+_MOST_TRIES = 5
 _UNUSABLE = "payment-method-unusable"
 _VOIDABLE = (
     "requires_payment_method",
@@ -181,7 +183,7 @@ def _intent(
     else:
         try:
             intent = payments.pay(
-                key=f"{attempt.idempotency_prefix}:pay",
+                key=attempt.key,
                 amount_cents=attempt.amount_cents,
                 currency=attempt.currency,
                 payment_method=attempt.payment_method,
@@ -196,8 +198,10 @@ def _intent(
             if problem.intent_id is None:
                 raise OutcomeUnknown("a decline that names no payment") from problem
             intent = payments.retrieve(problem.intent_id)
-        except OutcomeUnknown:
+        except OutcomeUnknown as unknown:
             found = payments.find(attempt.attempt_id, created_s)
+            if found is None and unknown.is_over:
+                return _tried_anew(engine, payments, attempt, capture=capture)
             if found is None:
                 raise
             intent = found
@@ -205,6 +209,21 @@ def _intent(
         rows.adopt(connection, attempt.attempt_id, intent.intent_id)
     # An answer repeated under its key is as old as the key: what holds is what holds now.
     return payments.retrieve(intent.intent_id)
+
+
+def _tried_anew(
+    engine: Engine, payments: Payments, attempt: Attempt, *, capture: bool
+) -> CardIntent | None:
+    """Asks again under the next key: this one is spent, and made nothing.
+
+    Who gives the attempt its next key goes on with it; anybody else waits for the next drive.
+    """
+    with writing(engine) as connection:
+        is_mine = rows.try_anew(connection, attempt)
+    if not is_mine or attempt.tries >= _MOST_TRIES:
+        raise OutcomeUnknown("the payment service keeps an error", order_id=attempt.order_id)
+    again = replace(attempt, tries=attempt.tries + 1)
+    return _intent(engine, payments, again, capture=capture, late=False)
 
 
 def _end(engine: Engine, order: Order, state: str, failure: str) -> None:

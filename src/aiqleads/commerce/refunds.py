@@ -24,6 +24,8 @@ from aiqleads.store.refunds import Refund
 from aiqleads.store.transactions import writing
 
 REFUNDS = "refunds"
+#: keys that one drive may spend on errors that Stripe keeps
+_MOST_TRIES = 5
 #: Stripe's refunds that came to nothing
 _CAME_TO_NOTHING = ("failed", "canceled")
 
@@ -112,6 +114,10 @@ def drive(engine: Engine, payments: Payments, refund_id: str, now_us: int) -> Re
         at_stripe = _at_stripe(payments, made, attempt.payment_intent, now_us)
     except NotAccepted as problem:
         return _refused(engine, made, problem.detail, now_us)
+    except OutcomeUnknown as unknown:
+        if unknown.is_over and made.tries < _MOST_TRIES and _tried_anew(engine, made):
+            return drive(engine, payments, refund_id, now_us)
+        raise
     with writing(engine) as connection:
         holds.lock_agent(connection, made.agent_id)
         made = _found(connection, refund_id)
@@ -137,7 +143,7 @@ def _at_stripe(payments: Payments, made: Refund, intent_id: str, now_us: int) ->
         return found
     try:
         return payments.refund(
-            key=f"{made.refund_id}:refund",
+            key=orders.try_key(f"{made.refund_id}:refund", made.tries),
             intent_id=intent_id,
             amount_cents=made.amount_cents,
             refund_id=made.refund_id,
@@ -147,6 +153,12 @@ def _at_stripe(payments: Payments, made: Refund, intent_id: str, now_us: int) ->
         if found is None:
             raise
         return found
+
+
+def _tried_anew(engine: Engine, made: Refund) -> bool:
+    """Gives a refund its next key: Stripe keeps an error under this one, which made nothing."""
+    with writing(engine) as connection:
+        return rows.try_anew(connection, made)
 
 
 def _listed(payments: Payments, made: Refund, intent_id: str) -> CardRefund | None:

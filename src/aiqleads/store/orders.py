@@ -85,6 +85,17 @@ class Attempt:
     failure: str | None
     created_us: int
     purpose: str = "order"
+    tries: int = 0
+
+    @property
+    def key(self) -> str:
+        """Idempotency key under which Stripe is asked for the payment."""
+        return try_key(f"{self.idempotency_prefix}:pay", self.tries)
+
+
+def try_key(key: str, tries: int) -> str:
+    """The key of a try: the first is the key itself."""
+    return f"{key}:{tries}" if tries else key
 
 
 def add(connection: Connection, order: Order) -> None:
@@ -250,6 +261,7 @@ def _attempts(connection: Connection, *conditions: Any) -> list[Attempt]:
             row.failure,
             row.created_us,
             row.purpose,
+            row.tries,
         )
         for row in rows
     ]
@@ -300,6 +312,18 @@ def adopt(connection: Connection, attempt_id: str, payment_intent: str) -> bool:
         )
         .values(payment_intent=payment_intent)
     )
+    return changed.rowcount == 1
+
+
+def try_anew(connection: Connection, made: Attempt) -> bool:
+    """Gives an attempt its next key, when Stripe keeps an error under this one; False where
+    somebody else has, or the attempt has its PaymentIntent by now."""
+    same = (
+        payment_attempt.c.attempt_id == made.attempt_id,
+        payment_attempt.c.tries == made.tries,
+        payment_attempt.c.payment_intent.is_(None),
+    )
+    changed = connection.execute(update(payment_attempt).where(*same).values(tries=made.tries + 1))
     return changed.rowcount == 1
 
 

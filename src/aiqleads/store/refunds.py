@@ -32,6 +32,7 @@ class Refund:
     stripe_id: str | None = None
     failure: str | None = None
     settled_us: int | None = None
+    tries: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,15 @@ def settle(
         .values(
             state=state, settled_us=now_us, **{n: to for n, to in given.items() if to is not None}
         )
+    )
+    return changed.rowcount == 1
+
+
+def try_anew(connection: Connection, made: Refund) -> bool:
+    """Gives an open refund its next key, as `orders.try_anew` does for a payment."""
+    same = (refund.c.refund_id == made.refund_id, refund.c.tries == made.tries)
+    changed = connection.execute(
+        update(refund).where(*same, refund.c.state == "open").values(tries=made.tries + 1)
     )
     return changed.rowcount == 1
 

@@ -565,6 +565,8 @@ payment_attempt = Table(
     Column("amount_cents", BigInteger, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("payment_intent", String(60), unique=True),
+    # Raised once Stripe keeps an error under a key that made nothing.
+    Column("tries", Integer, nullable=False, server_default="0"),
     Column("state", String(20), nullable=False),  # open, captured, voided, uncollected
     Column("failure", String(60)),
     Column("created_us", BigInteger, nullable=False),
@@ -608,6 +610,7 @@ refund = Table(
     Column("currency", String(3), nullable=False),
     Column("state", String(10), nullable=False),
     Column("stripe_id", String(60), unique=True),
+    Column("tries", Integer, nullable=False, server_default="0"),  # as of a payment attempt
     Column("asked_by", String(60), nullable=False),
     Column("reason", Text, nullable=False),
     Column("failure", Text),

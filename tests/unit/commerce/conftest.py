@@ -120,7 +120,7 @@ class Flaky:
         key = headers.get("Idempotency-Key")
         fault = self.faults.pop(0) if self.faults else "none"
         if key in self._saved:
-            return 500, {}, self._saved[key]
+            return 500, {"Idempotent-Replayed": "true"}, self._saved[key]
         if fault == "lost before":
             raise ConnectionError("the request never arrived")
         if fault == "429":

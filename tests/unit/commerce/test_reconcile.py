@@ -71,12 +71,22 @@ def test_a_saved_500_that_was_executed_is_found_in_the_list(shop, line) -> None:
     shop.assert_sound()
 
 
+def test_a_saved_500_that_was_not_executed_is_tried_under_another_key(shop, line) -> None:
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    line.faults = ["500 saved, not executed"]
+    assert refused(lambda: pay(shop, held)).kind == "payment-outcome-unknown"
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    assert pay(shop, held).state == "paid"
+    assert len(shop.standin.intents()) == 1
+    shop.assert_sound()
+
+
 def test_a_saved_500_that_was_not_executed_expires(shop, line) -> None:
     shop.add_leads("L1")
     held = shop.hold("A1", "L1")
     line.faults = ["500 saved, not executed"]
     assert refused(lambda: pay(shop, held)).kind == "payment-outcome-unknown"
-    assert sweep(shop.engine, shop.payments, shop.now).waiting == 1
     shop.later(60)
     assert sweep(shop.engine, shop.payments, shop.now).healed == 1
     assert refused(lambda: pay(shop, held)).kind == "hold-expired"

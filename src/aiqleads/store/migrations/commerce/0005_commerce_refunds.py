@@ -112,6 +112,7 @@ def upgrade() -> None:
     sa.Column('currency', sa.String(length=3), nullable=False),
     sa.Column('state', sa.String(length=10), nullable=False),
     sa.Column('stripe_id', sa.String(length=60), nullable=True),
+    sa.Column('tries', sa.Integer(), server_default='0', nullable=False),
     sa.Column('asked_by', sa.String(length=60), nullable=False),
     sa.Column('reason', sa.Text(), nullable=False),
     sa.Column('failure', sa.Text(), nullable=True),
@@ -132,11 +133,15 @@ def upgrade() -> None:
     with op.batch_alter_table('api_key', schema=None) as batch_op:
         batch_op.add_column(sa.Column('member_id', sa.String(length=40), nullable=True))
         batch_op.create_foreign_key(batch_op.f('fk_api_key_member_id'), 'member', ['member_id'], ['member_id'])
+    with op.batch_alter_table('payment_attempt', schema=None) as batch_op:
+        batch_op.add_column(sa.Column('tries', sa.Integer(), server_default='0', nullable=False))
     for guard in _GUARDS[op.get_bind().dialect.name]:
         op.execute(guard)
 
 
 def downgrade() -> None:
+    with op.batch_alter_table('payment_attempt', schema=None) as batch_op:
+        batch_op.drop_column('tries')
     with op.batch_alter_table('api_key', schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f('fk_api_key_member_id'), type_='foreignkey')
         batch_op.drop_column('member_id')
