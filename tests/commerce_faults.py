@@ -366,11 +366,12 @@ def refunded(w: World) -> None:
 
 def refund_sent_back(w: World) -> None:
     w.card("A1", w.hold("A1", "L1"), "pm_card_refundFail")
-    made = w.refund(None, "refund 1")
-    if made is not None and made.stripe_id and w.told["refund 1"] == "succeeded":
-        with_refund = w.payments.refunds_of(w.standin.intents()[-1]["id"])
-        if with_refund and with_refund[0].status == "succeeded":
-            w.standin.fail_refund(made.stripe_id)
+    w.refund(None, "refund 1")
+    at_bank = offline_payments(w.standin)
+    for intent in w.standin.intents():
+        for made in at_bank.refunds_of(intent["id"]):
+            if made.status == "succeeded":
+                w.standin.fail_refund(made.stripe_id)
     w.sweep()
 
 
