@@ -75,6 +75,8 @@ class World:
     told: dict[str, str] = field(default_factory=dict)
     faults_of_ours: list[str] = field(default_factory=list)
     is_healing: bool = False
+    #: calls whose path ends so never arrive
+    dead: str = ""
     _for_long: str = ""
     _saved: dict[str, bytes] = field(default_factory=dict)
 
@@ -99,6 +101,8 @@ class World:
 
     def handle(self, method: str, path: str, headers: Any, body: bytes) -> Any:
         """The stand-in behind the plan; what a socket would do, this does."""
+        if self.dead and path.endswith(self.dead):
+            raise ConnectionError("the request never arrived")
         fault = self._cross(f"{method} {path.split('?')[0].split('/')[2]}")
         if fault.endswith("for long"):
             self._for_long = fault
@@ -523,7 +527,7 @@ class Worlds:
         world.heal()
         if wrong := world.verdict():
             raise AssertionError(f"{scenario} without a fault: {wrong}")
-        self._remove(world)
+        self.remove(world)
         return made
 
     def run(self, case: Case) -> list[str]:
@@ -546,10 +550,11 @@ class Worlds:
             for key in told
             if key.startswith("buy") and told[key] in SOLD and world.told[key] not in SOLD
         ]
-        self._remove(world)
+        self.remove(world)
         return wrong
 
-    def _remove(self, world: World) -> None:
+    def remove(self, world: World) -> None:
+        """Ends a world."""
         world.close()
         shutil.rmtree(world.standin.path.parent.parent)
 

@@ -106,7 +106,7 @@ SOLD_L1 = "lead_id = 'L1' and state = 'sold'"
             "P1",
             [
                 "insert into payment_attempt select 'p2', order_id, agent_id, purpose, 'i2', "
-                "payment_method, amount_cents, currency, null, state, failure, created_us "
+                "payment_method, amount_cents, currency, null, state, failure, created_us, 0 "
                 "from payment_attempt where order_id is not null"
             ],
         ),
