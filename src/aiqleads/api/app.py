@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
-from aiqleads.api import feeds, operations, problems, ranking, shop
+from aiqleads.api import consents, feeds, operations, problems, ranking, shop
 from aiqleads.api.auth import KeyRing
 from aiqleads.api.edge import Edge
 from aiqleads.api.openapi import describe
@@ -37,6 +37,7 @@ def create_app(state: ServiceState) -> FastAPI:
     problems.install(app)
     for router in (ranking.router, shop.router, feeds.router, operations.router, probes):
         app.include_router(router)
+    app.include_router(consents.router)
     document: dict[str, Any] = {}
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -24,7 +24,17 @@ from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.receipts import receipt_page
 from aiqleads.api.state import ServiceState, State
-from aiqleads.commerce import caps, checkout, holds, orders, reports, returns, slots, wallet
+from aiqleads.commerce import (
+    caps,
+    checkout,
+    contacts,
+    holds,
+    orders,
+    reports,
+    returns,
+    slots,
+    wallet,
+)
 from aiqleads.commerce.reconcile import receive_webhook
 from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, US_PER_DAY
 from aiqleads.errors import Refused, UnknownName
@@ -32,11 +42,9 @@ from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents
 from aiqleads.store.caps import Cap
-from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
 from aiqleads.store.returns import Return
-from aiqleads.store.sources import withheld_leads
 
 router = APIRouter(tags=["shop"])
 _UNKNOWN = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -70,20 +78,21 @@ def _asked(
 ) -> tuple[list[holds.HoldLine], list[tuple[str, int]], list[dict[str, Any]]]:
     """The leads with their prices, with their buyers, and what best_effort does without.
 
-    UnknownName for a lead that is not on offer, Refused `lead-withheld` for one that may
-    not be sold now and `outside-filters` for one that the agent has ruled out; with
-    best_effort only when none is left.
+    UnknownName for a lead that is not on offer, Refused `lead-withheld` or `suppressed` for
+    one that may not be sold now, `outside-filters` for one that the agent has ruled out and
+    `duplicate-for-buyer` for one whose person it knows; with best_effort only when none is
+    left.
     """
-    snapshot = state.snapshot
-    now_market_us = snapshot.market_now_us(state.now_us())
-    withheld = _withheld(state, body.lead_ids)
+    snapshot, now_us = state.snapshot, state.now_us()
+    now_market_us = snapshot.market_now_us(now_us)
+    sellable = state.register.look(body.lead_ids, now_us)
     wanted = caps.filters_of(state.commerce, caller.agent)
     lines, buyers, absent = [], [], []
     for lead_id in body.lead_ids:
         try:
             row, tier = offered_row(state, snapshot, caller, lead_id)
-            if lead_id in withheld:
-                raise _not_sold(lead_id)
+            if lead_id in sellable.problems:
+                raise sellable.problems[lead_id]
             price = quote_of(snapshot, row, tier, now_market_us, exclusive=body.exclusive)
             columns, manifest = snapshot.columns, snapshot.manifest
             caps.check_lead(
@@ -98,34 +107,29 @@ def _asked(
             if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
             continue
-        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row)))
+        agreed = sellable.consents[lead_id]
+        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row), agreed))
         buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
-    return lines, buyers, absent
+    known = _known(state, caller.agent, [line.lead_id for line in lines], now_us)
+    if known and (body.mode != "best_effort" or len(absent) + len(known) == len(body.lead_ids)):
+        raise contacts.duplicate(known)
+    for lead_id in known:
+        one = contacts.duplicate([lead_id])
+        absent.append({"lead_id": lead_id, "kind": one.kind, "detail": one.detail})
+    gone = {each["lead_id"] for each in absent}
+    lines = [line for line in lines if line.lead_id not in gone]
+    return lines, [each for each in buyers if each[0] not in gone], absent
+
+
+def _known(state: ServiceState, agent_id: str, lead_ids: Sequence[str], now_us: int) -> list[str]:
+    """Those of the leads whose person the agent is told that it knows."""
+    return contacts.answer(state.leads, state.commerce, state.vault, agent_id, lead_ids, now_us)
 
 
 def _ends_us(snapshot: Snapshot, row: int) -> int | None:
     """End of a lead's life on the wall clock; a market whose clock stands still has none."""
     wall = snapshot.manifest.clock == "wall"
     return int(snapshot.columns["expires_market_us"][row]) if wall else None
-
-
-def _withheld(state: ServiceState, lead_ids: Sequence[str]) -> set[str]:
-    """Those that may not be sold at this moment; the snapshot may know of it only later."""
-    with reader(state.leads).connect() as connection:
-        return withheld_leads(connection, lead_ids)
-
-
-def _not_sold(lead_id: str) -> Refused:
-    detail = f"the lead {lead_id} is not sold now: its source is paused or took it back"
-    return Refused("lead-withheld", detail, lead_id=lead_id)
-
-
-def _check_held(state: ServiceState, agent_id: str, hold_ids: Sequence[str], now_us: int) -> None:
-    """Refused `lead-withheld` where what is held was withheld since."""
-    live = holds.cart(state.commerce, agent_id, now_us).holds
-    held = [item.lead_id for hold in live if hold.hold_id in hold_ids for item in hold.items]
-    if gone := sorted(_withheld(state, held)):
-        raise _not_sold(gone[0])
 
 
 @router.get("/v1/cart")
@@ -174,10 +178,14 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
 
     def work() -> Response:
         now_us, agent_id, seed = state.now_us(), caller.agent, once.seed
-        _check_held(state, agent_id, body.hold_ids, now_us)
         if body.pay_with == "wallet":
             order = checkout.pay_by_wallet(
-                state.commerce, agent_id, body.hold_ids, now_us, key=seed
+                state.commerce,
+                agent_id,
+                body.hold_ids,
+                now_us,
+                key=seed,
+                register=state.register,
             )
         else:
             order = checkout.pay_by_card(
@@ -188,6 +196,7 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
                 body.pay_with,
                 now_us,
                 key=seed,
+                register=state.register,
             )
         waits = order.state in ("pending", "requires_action")
         return _json(_order(order), 202 if waits else 201)
@@ -471,7 +480,13 @@ async def take_webhook(
     """Takes Stripe's webhooks: signed over the raw body, and only then believed."""
     body = await request.body()
     outcome = await run_in_threadpool(
-        receive_webhook, state.commerce, state.payments, body, signature, state.now_us()
+        receive_webhook,
+        state.commerce,
+        state.payments,
+        body,
+        signature,
+        state.now_us(),
+        register=state.register,
     )
     return schemas.WebhookAnswer.model_validate({"outcome": outcome})
 

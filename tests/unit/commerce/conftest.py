@@ -18,6 +18,7 @@ from aiqleads.commerce.pricing import PriceLine, Quote
 from aiqleads.commerce.stripe_standin import StandIn
 from aiqleads.commerce.wallet import topup
 from aiqleads.settings import Settings
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room, upgrade
 from aiqleads.store.tables import agent
 
@@ -44,7 +45,11 @@ class Shop:
 
     def line(self, lead_id: str, cents: int = 5_000, ends_us: int | None = None) -> HoldLine:
         price = Quote(cents, "USD", (PriceLine("base", cents, "a lead"),))
-        return HoldLine(lead_id, price, ends_us)
+        return HoldLine(lead_id, price, ends_us, self.agreed(lead_id))
+
+    def agreed(self, lead_id: str, sellers: int = 99) -> Consent:
+        """A consent of the lead's invented person, found just now."""
+        return Consent(f"U{lead_id}"[:20], f"certificate {lead_id}", sellers, self.now)
 
     def hold(
         self, who: str, *leads: str, mode: Mode = "all_or_nothing", cents: int = 5_000
