@@ -39,6 +39,13 @@ ROUTES = {
     ("PUT", "/v1/limits"): "wallet:write",
     ("GET", "/v1/wallet"): "orders:read",
     ("POST", "/v1/wallet/topups"): "wallet:write",
+    ("GET", "/v1/contacts"): "cart:write",
+    ("PUT", "/v1/contacts"): "cart:write",
+    ("DELETE", "/v1/contacts"): "cart:write",
+    ("GET", "/v1/admin/suppressions"): "ops",
+    ("POST", "/v1/admin/suppressions"): "ops",
+    ("DELETE", "/v1/admin/suppressions"): "ops",
+    ("POST", "/v1/admin/consents/revoke"): "ops",
     ("GET", "/v1/admin/invariants"): "ops",
     ("GET", "/v1/admin/returns"): "ops",
     ("POST", "/v1/admin/returns/{return_id}"): "ops",
@@ -63,6 +70,9 @@ BODIES: dict[str, Any] = {
     "/v1/orders/{order_id}/returns": {"lead_id": "L00001", "reason": "duplicate", "evidence": "x"},
     "/v1/admin/returns/{return_id}": {"credit": True, "note": "x"},
     "/v1/limits": {},
+    "/v1/contacts": {"contacts": ["ada@example.com"]},
+    "/v1/admin/suppressions": {"contacts": ["ada@example.com"], "reason": "asked"},
+    "/v1/admin/consents/revoke": {"lead_id": "L00001", "reason": "asked"},
     "/v1/wallet/topups": {"amount_cents": 1000, "payment_method": "pm_card_visa"},
 }
 GUARDED = [(method, path, scope) for (method, path), scope in ROUTES.items() if scope]
