@@ -45,7 +45,12 @@ SWEEP_US = 2 * US_PER_DAY
 #: clocks of this machine and of Stripe may differ by this much
 _SKEW_US = 300 * US_PER_SECOND
 _UNUSABLE = "payment-method-unusable"
-_NOT_TO_BE_SOLD = ("suppressed", "lead-withheld", "lead-sold")
+#: refusals of a sale whose payment is ready -> how its order ends
+_NOT_TO_BE_SOLD = {
+    "suppressed": CONSENT_ENDED,
+    "lead-withheld": "lead-withheld",
+    "lead-sold": "consent-used-up",
+}
 _VOIDABLE = (
     "requires_payment_method",
     "requires_confirmation",
@@ -91,9 +96,10 @@ def refusal_of(failure: str | None, extra: dict[str, Any]) -> Refused | InvalidI
     if failure in ("hold-lost", "deadline-passed"):
         detail = "the hold ended before the payment did; nothing was charged"
         return Refused("hold-expired", detail, **extra)
-    if failure == CONSENT_ENDED:
-        detail = "a lead may not be sold any more; nothing was charged"
-        return Refused("suppressed", detail, **extra)
+    for kind, ending in _NOT_TO_BE_SOLD.items():
+        if failure == ending:
+            detail = "a lead may not be sold to you any more; nothing was charged"
+            return Refused(kind, detail, **extra)
     if failure == "canceled":
         return Refused("payment-canceled", "the payment was cancelled", **extra)
     code = failure or "card_declined"
@@ -253,7 +259,7 @@ def _commit(engine: Engine, order: Order, now_us: int, register: Register | None
     except Refused as problem:
         if problem.kind not in _NOT_TO_BE_SOLD:
             raise
-        _end(engine, order, "canceled", CONSENT_ENDED)
+        _end(engine, order, "canceled", _NOT_TO_BE_SOLD[problem.kind])
 
 
 def _collect(

@@ -185,8 +185,14 @@ def test_a_suppressed_person_is_sold_no_more(shop: Any, is_problem: IsProblem) -
     body = {"contacts": [who["email"]], "reason": "called us"}
     done = shop.ask("POST", "/v1/admin/suppressions", body, agent=None).json()
     assert done == {
-        "contacts": 1, "anew": 1, "unreadable": 0, "leads": 1, "closed": 1, "holders": 1, "buyers": 1,
-    }  # fmt: skip
+        "contacts": 1,
+        "anew": 1,
+        "unreadable": 0,
+        "leads": 1,
+        "closed": 1,
+        "holders": 1,
+        "buyers": 1,
+    }
     gone = shop.ask("POST", "/v1/checkout", {"hold_ids": [held["hold_id"]]}, agent="A0006")
     is_problem(gone, 409, "hold-expired")
     is_problem(shop.hold("A0001", lead), 409, "suppressed")

@@ -235,5 +235,5 @@ def test_figures_that_cannot_be_are_refused_at_start(change: dict[str, Any]) -> 
     raw = {**vars(RULES), **change}
     if raw["version"] is None:
         del raw["version"]
-    with pytest.raises(InvalidInput, match="contacts.toml"):
+    with pytest.raises(InvalidInput, match=r"contacts\.toml"):
         Rules.parse(raw)
