@@ -200,10 +200,11 @@ def test_a_suppression_between_the_question_and_the_sale_wins(people, card) -> N
     people.assert_sound()
 
 
-def test_a_sale_that_was_there_first_stands_and_its_buyer_is_told(people) -> None:
+@pytest.mark.parametrize("buyers", [1, 2])
+def test_a_sale_that_was_there_first_stands_and_its_buyer_is_told(people, buyers: int) -> None:
     shop = people.shop
     people.add("L1", ADA, came=60_000_000)
-    shop.add_leads("L1", buyers=2)
+    shop.add_leads("L1", buyers=buyers)
     shop.fill_wallet("A1", 10_000)
     held = people.hold("A1", "L1")
     register = Between(people, lambda: write_down(people, "suppressed", ADA))
@@ -276,6 +277,9 @@ def test_a_person_whose_key_was_destroyed_can_still_revoke(people) -> None:
     people.vault.destroy(["k"], 1)
     done = people.revoke(lead_id="L1")
     assert (done.contacts, done.leads) == (0, 1)
+    assert "L1" in people.register.look(["L1"], people.shop.now).problems
+    # The same submission comes in again: what was revoked stays so, though no contact says it.
+    people.agree("L1", 3, people.shop.now - 1)
     assert "L1" in people.register.look(["L1"], people.shop.now).problems
 
 
