@@ -41,6 +41,7 @@ from aiqleads.errors import AIQLeadsError
 from aiqleads.settings import Settings
 from aiqleads.store import orders
 from aiqleads.store import refunds as refund_rows
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room, reader, upgrade
 from aiqleads.store.orders import SOLD
 from aiqleads.store.tables import agent
@@ -48,6 +49,12 @@ from aiqleads.store.tables import agent
 NOW = 1_790_000_000_000_000
 MINUTE = 60_000_000
 PRICE = Quote(5_000, "USD", (PriceLine("base", 5_000, "a lead"),))
+
+
+def line_of(lead: str) -> holds.HoldLine:
+    """A lead to hold, with its price and its consent."""
+    return holds.HoldLine(lead, PRICE, consent=Consent(f"s-{lead}", "proof", 9, NOW))
+
 
 COMMIT_FAULTS = ("dies before", "dies after", "busy")
 CALL_FAULTS = (
@@ -169,7 +176,7 @@ class World:
     def hold(self, who: str, *leads: str, key: str = "", exclusive: bool = False) -> str:
         """Holds leads; the id is the key's, whatever became of the answer."""
         key = key or f"hold {who} {leads}"
-        lines = [holds.HoldLine(lead, PRICE) for lead in leads]
+        lines = [line_of(lead) for lead in leads]
         self.ask(
             key,
             lambda: holds.place(

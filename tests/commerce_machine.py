@@ -38,7 +38,7 @@ from aiqleads.store.tables import (
     payment_attempt,
     refund,
 )
-from commerce_faults import MINUTE, PRICE, World, Worlds
+from commerce_faults import MINUTE, World, Worlds, line_of
 
 #: ends of each thing; none of these is left by itself
 ENDS: dict[str, tuple[str, ...]] = {
@@ -90,7 +90,7 @@ class Money(RuleBasedStateMachine):
     def take(self, who: str, names: list[str], *, alone: bool = False) -> str | None:
         """Holds leads; the hold's id, or None."""
         slots.ensure(self.w.engine, [(name, 2) for name in names])
-        lines = [holds.HoldLine(name, PRICE) for name in names]
+        lines = [line_of(name) for name in names]
         w = self.w
         made = self.ask(
             lambda key: holds.place(

@@ -23,13 +23,14 @@ from aiqleads.features.catalog import (
 )
 from aiqleads.geo.grid import cells, parent
 from aiqleads.geo.privacy import coarsen
+from aiqleads.ingest.reach import contact_keys
 from aiqleads.ranking.scorer import Card, Scorer
 from aiqleads.recommend.cards import shown_price
 from aiqleads.recommend.snapshot import Manifest, write
 from aiqleads.settings import Settings
-from aiqleads.store import agents, batches, leads
+from aiqleads.store import agents, batches, leads, links
 from aiqleads.store.database import open_room
-from aiqleads.store.tables import lead, submission
+from aiqleads.store.tables import consent, lead, submission
 from aiqleads.store.vault import Vault
 
 #: 1998-01-01 in the market's time zone
@@ -185,6 +186,8 @@ def _store(settings: Settings, facts: Mapping[str, Any], agents_count: int) -> N
         batches.end(connection, [BATCH["batch_id"]], "done")
         leads.add_leads(connection, columns)
         leads.add_submissions(connection, _submissions(vault, columns))
+        leads.put_consents(connection, _consents(columns))
+        links.put_keys(connection, _keys(vault, columns))
     vault.close()
     agents.add(
         rooms[1],
@@ -258,14 +261,7 @@ def _lead_columns(facts: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _submissions(vault: Vault, columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     n = len(columns["lead_id"])
     ids = [f"U{lead_id}" for lead_id in columns["lead_id"]]
-    people = [
-        {
-            "name": f"Person {i}",
-            "email": f"person{i}@example.com",
-            "phone": f"+1 419 555 01{i % 100:02d}",
-        }
-        for i in range(n)
-    ]
+    people = [{"name": f"Person {i}", **contact_of(i)} for i in range(n)]
     keys = [f"person:{lead_id}" for lead_id in columns["lead_id"]]
     sealed = vault.seal(keys, ids, [json.dumps(person).encode() for person in people])
     given = {
@@ -281,4 +277,36 @@ def _submissions(vault: Vault, columns: Mapping[str, list[Any]]) -> dict[str, li
     return {
         column.name: given.get(column.name, columns.get(column.name))
         for column in submission.columns
+    }
+
+
+def contact_of(i: int) -> dict[str, str]:
+    """E-mail and phone of the i-th lead's person."""
+    return {"email": f"person{i}@example.com", "phone": f"+1 419 555 01{i % 100:02d}"}
+
+
+def _consents(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    n = len(columns["lead_id"])
+    ids = [f"U{lead_id}" for lead_id in columns["lead_id"]]
+    same = {
+        "text": "Invented.",
+        "text_version": "1",
+        "channel": "form",
+        "given_us": 0,
+        "source": "synthetic",
+        "revoked_us": None,
+    }
+    given = {
+        "submission_id": ids,
+        "proof": [f"certificate {lead_id}" for lead_id in columns["lead_id"]],
+        "sellers": columns["max_buyers"],
+    }
+    return {each.name: given.get(each.name, [same.get(each.name)] * n) for each in consent.columns}
+
+
+def _keys(vault: Vault, columns: Mapping[str, list[Any]]) -> dict[str, list[bytes]]:
+    """By submission; a phone is shared by every hundredth person, so the e-mail alone."""
+    return {
+        f"U{lead_id}": vault.match(contact_keys(contact_of(i)["email"]))
+        for i, lead_id in enumerate(columns["lead_id"])
     }

@@ -535,11 +535,39 @@ def keys_revoke(
 @app.command()
 def reconcile(context: typer.Context, as_json: Json = False) -> None:
     """Heal every payment whose outcome is open."""
+    from aiqleads.commerce.consent import Register
     from aiqleads.commerce.payments import open_payments
     from aiqleads.commerce.reconcile import sweep
+    from aiqleads.store.database import open_room
 
+    register = Register(open_room(context.obj, "leads"))
     with _commerce(context.obj) as engine:
-        emit(sweep(engine, open_payments(context.obj), _now_us()), as_json=as_json)
+        healed = sweep(engine, open_payments(context.obj), _now_us(), register=register)
+    emit(healed, as_json=as_json)
+
+
+@app.command()
+def suppress(
+    context: typer.Context,
+    file: Annotated[Path, typer.Option(help="CSV of e-mails and phones.", exists=True)],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads it later.")] = "by hand",
+    lift: Annotated[bool, typer.Option("--lift", help="End their suppression instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sell nobody of a list any more: unsold slots close, holders and buyers are told."""
+    from aiqleads.commerce import consent
+    from aiqleads.commerce.contacts import contacts_in
+    from aiqleads.store.database import open_room
+    from aiqleads.store.vault import Vault
+
+    contacts = contacts_in(file.read_text(encoding="utf-8-sig", errors="replace"))
+    leads, vault, now_us = open_room(context.obj, "leads"), Vault.open(context.obj), _now_us()
+    if lift:
+        emit(consent.lift(leads, vault, contacts, "cli", now_us), as_json=as_json)
+        return
+    with _commerce(context.obj) as engine:
+        found = consent.suppress(leads, engine, vault, contacts, reason, "cli", now_us)
+    emit(found, as_json=as_json)
 
 
 @app.command()
@@ -547,9 +575,11 @@ def invariants(context: typer.Context, as_json: Json = False) -> None:
     """Check every invariant of the shop on the live data; one broken is exit code 4."""
     from aiqleads.commerce.invariants import check
     from aiqleads.commerce.payments import open_payments
+    from aiqleads.store.database import open_room
 
+    leads = open_room(context.obj, "leads")
     with _commerce(context.obj) as engine:
-        found = check(engine, open_payments(context.obj), _now_us())
+        found = check(engine, open_payments(context.obj), _now_us(), leads=leads)
     broken = {name: one.offenders for name, one in found.items() if one.ok is False}
     if as_json:
         emit({name: one.ok for name, one in found.items()} | {"broken": broken}, as_json=True)

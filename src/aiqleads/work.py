@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import Engine
 
 from aiqleads.commerce import recharge
+from aiqleads.commerce.consent import Register, settle
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.commerce.reconcile import sweep
 from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, Refused
@@ -34,7 +35,7 @@ from aiqleads.ingest.watch import broken, close_waiting
 from aiqleads.recommend.publish import publish
 from aiqleads.recommend.snapshot import Manifest, current_version, directory
 from aiqleads.settings import Settings
-from aiqleads.store import batches, inbox, sources
+from aiqleads.store import batches, consents, inbox, sources
 from aiqleads.store.database import open_room, reader
 from aiqleads.store.frames import frame_path
 from aiqleads.store.inbox import Push
@@ -51,6 +52,7 @@ class Rhythm:
     interval: float = 1.0
     publish_every: float = 5.0
     sweep_every: float = 60.0
+    settle_every: float = 60.0
     watch_every: float = 60.0
     beat_every: float = 5.0
     after_fault: float = 30.0
@@ -129,6 +131,7 @@ def work(
             desk.beat()
             parsed = _parse(desk)
             _watch(desk)
+            _settle(desk)
             total += parsed + _publish(desk, at_once=once and not parsed.pushes) + _heal(desk)
             if once and not parsed.pushes:
                 break
@@ -346,10 +349,22 @@ def _mark(desk: _Desk, market: Market) -> str:
         parts.append(f"{stat.st_mtime_ns}-{stat.st_size}" if stat else "none")
     with reader(desk.leads).connect() as connection:
         parts.append(str(sources.last_change_us(connection)))
+        parts.append(str(consents.last_change_us(connection)))
     return " ".join(parts)
 
 
-# --- payments ----------------------------------------------------------------------
+# --- consents and payments ---------------------------------------------------------
+
+
+def _settle(desk: _Desk) -> None:
+    """Closes what is still open of people who are not to be sold, and tells their buyers."""
+    if not desk.is_due("settle", desk.rhythm.settle_every):
+        return
+    try:
+        if found := settle(desk.leads, desk.commerce, desk.now_us()):
+            log.info("consents_settled", leads=found)
+    except Exception as error:
+        log.error("settle_failed", why=_why(error))
 
 
 def _heal(desk: _Desk) -> Done:
@@ -358,7 +373,11 @@ def _heal(desk: _Desk) -> Done:
         return Done()
     try:
         found = sweep(
-            desk.commerce, desk.payments, desk.now_us(), progress=lambda _attempt: desk.beat()
+            desk.commerce,
+            desk.payments,
+            desk.now_us(),
+            progress=lambda _attempt: desk.beat(),
+            register=Register(desk.leads),
         )
         recharge.run(desk.commerce, desk.payments, desk.now_us())
     except Exception as error:

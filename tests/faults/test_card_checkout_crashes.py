@@ -22,6 +22,7 @@ from aiqleads.commerce.pricing import PriceLine, Quote
 from aiqleads.commerce.stripe_standin import StandIn
 from aiqleads.errors import AIQLeadsError
 from aiqleads.settings import Settings
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room
 from aiqleads.store.tables import agent
 
@@ -76,7 +77,8 @@ def make_world(path: Path, store: Path) -> World:
             connection.execute(agent.insert().values(**row, version=0))
     slots.ensure(engine, [("L1", 1), ("L2", 2)])
     price = Quote(5_000, "USD", (PriceLine("base", 5_000, "a lead"),))
-    lines = [HoldLine("L1", price), HoldLine("L2", price)]
+    agreed = Consent("U1", "certificate", 2, NOW)
+    lines = [HoldLine(name, price, consent=agreed) for name in ("L1", "L2")]
     held = place(engine, "A1", lines, "all_or_nothing", NOW)
     world = World(engine, standin, offline_payments(standin), held)
     wallet.topup(engine, world.payments, "A1", 20_000, "pm_card_visa", NOW)

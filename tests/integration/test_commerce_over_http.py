@@ -15,10 +15,12 @@ from aiqleads.commerce.stripe_server import serve
 from aiqleads.commerce.stripe_standin import StandIn
 from aiqleads.errors import Refused
 from aiqleads.settings import Settings
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import open_room
 from aiqleads.store.tables import agent
 
 NOW = 1_790_000_000_000_000
+AGREED = Consent("U1", "certificate", 2, NOW)
 
 
 @pytest.fixture
@@ -39,10 +41,10 @@ def test_card_checkout_over_a_socket(home: Settings, engine) -> None:
         payments = open_payments(
             Settings(home=home.home, stripe_secret_key="sk_test_1", stripe_api_base=address)
         )
-        held = place(engine, "A1", [HoldLine("L1", price)], "all_or_nothing", NOW)
+        held = place(engine, "A1", [HoldLine("L1", price, consent=AGREED)], "all_or_nothing", NOW)
         order = pay_by_card(engine, payments, "A1", [held.hold_id], "pm_card_visa", NOW)
         assert order.state == "paid"
-        held = place(engine, "A1", [HoldLine("L2", price)], "all_or_nothing", NOW)
+        held = place(engine, "A1", [HoldLine("L2", price, consent=AGREED)], "all_or_nothing", NOW)
         with pytest.raises(Refused) as no:
             pay_by_card(engine, payments, "A1", [held.hold_id], "pm_card_chargeDeclined", NOW)
         assert no.value.extra["decline_code"] == "generic_decline"

@@ -23,6 +23,7 @@ from aiqleads.commerce.pricing import PriceLine, Quote
 from aiqleads.errors import Refused
 from aiqleads.settings import Settings
 from aiqleads.store import ledger
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room
 from aiqleads.store.tables import agent, lead_slot
 
@@ -41,7 +42,9 @@ def _sell(home: Path, who: str, gate: Any, told: Any) -> None:
     for lead in LEADS:
         gate.wait(60)
         try:
-            held = place(engine, who, [HoldLine(lead, PRICE)], "all_or_nothing", _now_us())
+            agreed = Consent(f"U{lead}", "certificate", 1, _now_us())
+            line = HoldLine(lead, PRICE, consent=agreed)
+            held = place(engine, who, [line], "all_or_nothing", _now_us())
             order = pay_by_wallet(engine, who, [held.hold_id], _now_us())
             outcomes[lead] = ("won", order.order_id)
         except Refused as no:

@@ -20,6 +20,7 @@ from aiqleads.commerce.stripe_standin import StandIn
 from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, Intent, Tier
 from aiqleads.errors import AIQLeadsError, Refused
 from aiqleads.settings import Settings
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room
 from aiqleads.store.tables import agent
 
@@ -130,7 +131,10 @@ class Shop(RuleBasedStateMachine):
           best=st.booleans(), alone=st.booleans())  # fmt: skip
     def hold(self, who: str, leads: set[str], best: bool, alone: bool) -> None:
         price = Quote(2_500, "USD", (PriceLine("base", 2_500, "a lead"),))
-        lines = [holds.HoldLine(lead, price) for lead in leads]
+        lines = [
+            holds.HoldLine(lead, price, consent=Consent(f"U{lead}", "x", PLACES[lead], self.now))
+            for lead in leads
+        ]
         touched = {lead for _, lead in [*self.live(), *self.sold]}
         can = {x for x in leads if self.room(who, x) and not (alone and x in touched)}
         mode = "best_effort" if best else "all_or_nothing"

@@ -14,14 +14,11 @@ from aiqleads.ingest.columns import contract_frame
 from aiqleads.ingest.market import load_market
 from aiqleads.ingest.people import (
     clean,
-    plain_email,
-    plain_phone,
     read_address,
-    read_email,
-    read_phone,
     tagged,
     tidy_name,
 )
+from aiqleads.ingest.reach import plain_email, plain_phone, read_email, read_phone
 from aiqleads.settings import Settings
 
 _MARKET = load_market("lucas", Settings(home=Path("/nowhere")))

@@ -111,7 +111,7 @@ def reconcile(caller: Operator, once: Once, state: State) -> Response:
     """Brings every open payment to its end now, as the worker does each minute."""
 
     def work() -> Response:
-        found = sweep(state.commerce, state.payments, state.now_us())
+        found = sweep(state.commerce, state.payments, state.now_us(), register=state.register)
         return JSONResponse(schemas.ReconcileAnswer.model_validate(found).model_dump())
 
     return once.run(state, caller.key_id, work)

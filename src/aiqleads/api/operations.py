@@ -45,7 +45,7 @@ def _look_at_the_inbox(state: State) -> None:
 @router.get("/v1/admin/invariants")
 def check_invariants(state: State, _caller: Operator) -> schemas.InvariantsAnswer:
     """Checks every invariant of the shop on the live data."""
-    found = invariants.check(state.commerce, state.payments, state.now_us())
+    found = invariants.check(state.commerce, state.payments, state.now_us(), leads=state.leads)
     with reader(state.commerce).connect() as connection:
         total = ledger.total_cents(connection)
     return schemas.InvariantsAnswer(

@@ -732,3 +732,89 @@ class ActPage(Answer):
 
     items: list[ActAnswer]
     next_cursor: str | None
+
+
+# --- people ------------------------------------------------------------------------
+
+#: contacts of one request
+MOST_CONTACTS = 10_000
+ContactText = Annotated[str, Field(min_length=1, max_length=300, examples=["ada@example.com"])]
+Why = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
+
+
+class ContactList(Body):
+    """E-mails and phones, one a text, as people write them."""
+
+    contacts: Annotated[list[ContactText], Field(min_length=1, max_length=MOST_CONTACTS)]
+
+
+class UploadAnswer(Answer):
+    """What came of an upload; no contact comes back, ever."""
+
+    added: int
+    known: Annotated[int, Field(description="were in the list before; they keep their time")]
+    unreadable: Annotated[int, Field(description="neither an e-mail nor a phone")]
+    stored: int
+
+
+class ContactsAnswer(Answer):
+    """An agent's contacts in figures."""
+
+    stored: int
+    stored_limit: int
+    uploaded_today: int
+    uploads_per_day: int
+    answered_today: Annotated[int, Field(description="leads whose person the agent was told")]
+    answers_per_day: int
+    hours_before: Annotated[
+        int, Field(description="a contact counts for leads that came so long after it")
+    ]
+    frees_at: Annotated[str, Field(description="when the day's figures start again")]
+
+
+class ForgetAnswer(Answer):
+    """How many contacts were deleted."""
+
+    deleted: int
+
+
+class SuppressionRequest(ContactList):
+    """People who are not to be sold any more."""
+
+    reason: Why
+
+
+class RevocationRequest(Body):
+    """A person who takes a consent back: named by one of the two."""
+
+    lead_id: LeadId | None = None
+    contact: ContactText | None = None
+    reason: Why
+
+
+class StoppedAnswer(Answer):
+    """What came of a suppression or a revocation."""
+
+    contacts: Annotated[int, Field(description="that could be read")]
+    anew: Annotated[int, Field(description="of these, not noted before")]
+    unreadable: int
+    leads: Annotated[int, Field(description="in store of these people")]
+    closed: Annotated[int, Field(description="leads with slots that were still to be sold")]
+    holders: Annotated[int, Field(description="agents whose hold ended")]
+    buyers: Annotated[int, Field(description="agents told not to contact the person any more")]
+
+
+class LiftedAnswer(Answer):
+    """What came of lifting suppressions."""
+
+    contacts: int
+    lifted: int
+    unreadable: int
+
+
+class SuppressionCounts(Answer):
+    """How many contacts are noted."""
+
+    suppressed: int
+    revoked: int
+    lifted: int

@@ -27,6 +27,7 @@ from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import (
     caps,
     checkout,
+    contacts,
     extensions,
     holds,
     orders,
@@ -43,11 +44,9 @@ from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents
 from aiqleads.store.caps import Cap
-from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
 from aiqleads.store.returns import Return
-from aiqleads.store.sources import withheld_leads
 
 router = APIRouter(tags=["shop"])
 _UNKNOWN = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -81,20 +80,21 @@ def _asked(
 ) -> tuple[list[holds.HoldLine], list[tuple[str, int]], list[dict[str, Any]]]:
     """The leads with their prices, with their buyers, and what best_effort does without.
 
-    UnknownName for a lead that is not on offer, Refused `lead-withheld` for one that may
-    not be sold now and `outside-filters` for one that the agent has ruled out; with
-    best_effort only when none is left.
+    UnknownName for a lead that is not on offer, Refused `lead-withheld` or `suppressed` for
+    one that may not be sold now, `outside-filters` for one that the agent has ruled out and
+    `duplicate-for-buyer` for one whose person it knows; with best_effort only when none is
+    left.
     """
-    snapshot = state.snapshot
-    now_market_us = snapshot.market_now_us(state.now_us())
-    withheld = _withheld(state, body.lead_ids)
+    snapshot, now_us = state.snapshot, state.now_us()
+    now_market_us = snapshot.market_now_us(now_us)
+    sellable = state.register.look(body.lead_ids, now_us)
     wanted = caps.filters_of(state.commerce, caller.agent)
     lines, buyers, absent = [], [], []
     for lead_id in body.lead_ids:
         try:
             row, tier = offered_row(state, snapshot, caller, lead_id)
-            if lead_id in withheld:
-                raise _not_sold(lead_id)
+            if lead_id in sellable.problems:
+                raise sellable.problems[lead_id]
             price = quote_of(snapshot, row, tier, now_market_us, exclusive=body.exclusive)
             columns, manifest = snapshot.columns, snapshot.manifest
             caps.check_lead(
@@ -109,34 +109,29 @@ def _asked(
             if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
             continue
-        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row)))
+        agreed = sellable.consents[lead_id]
+        lines.append(holds.HoldLine(lead_id, price, _ends_us(snapshot, row), agreed))
         buyers.append((lead_id, int(snapshot.columns["max_buyers"][row])))
-    return lines, buyers, absent
+    known = _known(state, caller.agent, [line.lead_id for line in lines], now_us)
+    if known and (body.mode != "best_effort" or len(absent) + len(known) == len(body.lead_ids)):
+        raise contacts.duplicate(known)
+    for lead_id in known:
+        one = contacts.duplicate([lead_id])
+        absent.append({"lead_id": lead_id, "kind": one.kind, "detail": one.detail})
+    gone = {each["lead_id"] for each in absent}
+    lines = [line for line in lines if line.lead_id not in gone]
+    return lines, [each for each in buyers if each[0] not in gone], absent
+
+
+def _known(state: ServiceState, agent_id: str, lead_ids: Sequence[str], now_us: int) -> list[str]:
+    """Those of the leads whose person the agent is told that it knows."""
+    return contacts.answer(state.leads, state.commerce, state.vault, agent_id, lead_ids, now_us)
 
 
 def _ends_us(snapshot: Snapshot, row: int) -> int | None:
     """End of a lead's life on the wall clock; a market whose clock stands still has none."""
     wall = snapshot.manifest.clock == "wall"
     return int(snapshot.columns["expires_market_us"][row]) if wall else None
-
-
-def _withheld(state: ServiceState, lead_ids: Sequence[str]) -> set[str]:
-    """Those that may not be sold at this moment; the snapshot may know of it only later."""
-    with reader(state.leads).connect() as connection:
-        return withheld_leads(connection, lead_ids)
-
-
-def _not_sold(lead_id: str) -> Refused:
-    detail = f"the lead {lead_id} is not sold now: its source is paused or took it back"
-    return Refused("lead-withheld", detail, lead_id=lead_id)
-
-
-def _check_held(state: ServiceState, agent_id: str, hold_ids: Sequence[str], now_us: int) -> None:
-    """Refused `lead-withheld` where what is held was withheld since."""
-    live = holds.cart(state.commerce, agent_id, now_us).holds
-    held = [item.lead_id for hold in live if hold.hold_id in hold_ids for item in hold.items]
-    if gone := sorted(_withheld(state, held)):
-        raise _not_sold(gone[0])
 
 
 @router.get("/v1/cart")
@@ -185,7 +180,6 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
 
     def work() -> Response:
         now_us, agent_id, seed = state.now_us(), caller.agent, once.seed
-        _check_held(state, agent_id, body.hold_ids, now_us)
         if body.pay_with == "wallet":
             order = _pay_by_wallet(state, agent_id, body.hold_ids, now_us, seed)
         else:
@@ -197,6 +191,7 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
                 body.pay_with,
                 now_us,
                 key=seed,
+                register=state.register,
             )
         waits = order.state in ("pending", "requires_action")
         return _json(_order(order), 202 if waits else 201)
@@ -208,15 +203,21 @@ def _pay_by_wallet(
     state: ServiceState, agent_id: str, hold_ids: Sequence[str], now_us: int, key: str
 ) -> Order:
     """Out of the wallet, which may top itself up first."""
+
+    def pay() -> Order:
+        return checkout.pay_by_wallet(
+            state.commerce, agent_id, hold_ids, now_us, key=key, register=state.register
+        )
+
     try:
-        return checkout.pay_by_wallet(state.commerce, agent_id, hold_ids, now_us, key=key)
+        return pay()
     except Refused as no:
         needed = no.extra.get("needed_cents")
         if needed is None or not recharge.recharge(
             state.commerce, state.payments, agent_id, now_us, needed_cents=needed
         ):
             raise
-    return checkout.pay_by_wallet(state.commerce, agent_id, hold_ids, now_us, key=key)
+    return pay()
 
 
 @router.patch("/v1/cart/holds/{hold_id}", response_model=schemas.ExtensionAnswer)
@@ -542,7 +543,13 @@ async def take_webhook(
     """Takes Stripe's webhooks: signed over the raw body, and only then believed."""
     body = await request.body()
     outcome = await run_in_threadpool(
-        receive_webhook, state.commerce, state.payments, body, signature, state.now_us()
+        receive_webhook,
+        state.commerce,
+        state.payments,
+        body,
+        signature,
+        state.now_us(),
+        register=state.register,
     )
     return schemas.WebhookAnswer.model_validate({"outcome": outcome})
 

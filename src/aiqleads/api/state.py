@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 
 from aiqleads.api.preflight import check
+from aiqleads.commerce.consent import Register
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.monitoring import metrics
 from aiqleads.ranking.scorer import Scorer
@@ -75,6 +76,11 @@ class ServiceState:
     def vault(self) -> Vault:
         """Data keys and pushed bodies; opened when it is first asked for."""
         return Vault.open(self.settings)
+
+    @cached_property
+    def register(self) -> Register:
+        """Which leads may be sold at this moment."""
+        return Register(self.leads)
 
     @property
     def payments_notice(self) -> str:

@@ -7,12 +7,14 @@ money is reserved first and taken last, and a lost hold means a void, never a re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
+from aiqleads.commerce import consent
 from aiqleads.commerce.caps import check_purchase
+from aiqleads.commerce.consent import Register
 from aiqleads.commerce.debts import check_nothing_owed
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
@@ -21,6 +23,7 @@ from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.store import holds, ledger
 from aiqleads.store import orders as rows
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.ledger import REVENUE, Leg
@@ -51,8 +54,34 @@ def live_items(
     return items
 
 
+def _agreed(
+    engine: Engine,
+    register: Register | None,
+    order_id: str,
+    agent_id: str,
+    hold_ids: Sequence[str],
+    now_us: int,
+) -> dict[str, Consent] | None:
+    """Asks once more what the leads to buy may be sold by; None where nobody can be asked.
+
+    Nothing is asked for an order that is there already: it goes on where it stopped.
+    """
+    if register is None:
+        return None
+    with reader(engine).connect() as connection:
+        known = rows.find(connection, order_id) is not None
+        lead_ids = [] if known else holds.held_leads(connection, agent_id, hold_ids)
+    return register.check(lead_ids, now_us)
+
+
 def _order(
-    order_id: str, agent_id: str, state: str, pay_with: str, items: Sequence[Item], now_us: int
+    order_id: str,
+    agent_id: str,
+    state: str,
+    pay_with: str,
+    items: Sequence[Item],
+    now_us: int,
+    agreed: Mapping[str, Consent] | None = None,
 ) -> Order:
     return Order(
         order_id,
@@ -65,7 +94,14 @@ def _order(
         settled_us=now_us if state == "paid" else None,
         deadline_us=None,
         items=tuple(
-            OrderItem(item.lead_id, item.slot, item.token, item.price_cents) for item in items
+            OrderItem(
+                item.lead_id,
+                item.slot,
+                item.token,
+                item.price_cents,
+                None if agreed is None else agreed[item.lead_id],
+            )
+            for item in items
         ),
     )
 
@@ -77,27 +113,33 @@ def pay_by_wallet(
     now_us: int,
     *,
     key: str | None = None,
+    register: Register | None = None,
 ) -> Order:
     """Buys every lead of the holds out of the wallet; the order it returns is `paid`.
 
     One transaction under the agent's locked row: tokens and balance are checked, slots sold,
-    the order written, the ledger posted. key: as in `holds.place`.
+    the order written, the ledger posted. key: as in `holds.place`. register: asked for the
+    consents just before; without it those count that were noted with the holds.
 
-    Refused: `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
+    Refused: `suppressed` 409 and `lead-withheld` 409 (lead_id) for a lead that may not be sold
+    any more, `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
     `purchase-limit-reached` 403 (see `caps.check_purchase`), `account-frozen` 402 (owed_cents)
     while something is owed, `hold-expired` 409 (lead_ids,
     hold_ids), `busy` 503. UnknownName for a hold of nobody's
     or of another agent.
     """
     order_id = new_id("ord", agent_id, key)
+    found = _agreed(engine, register, order_id, agent_id, hold_ids, now_us)
     with writing(engine) as connection:
         holds.lock_agent(connection, agent_id)
         if key is not None and (before := rows.find(connection, order_id)) is not None:
             return before
         check_nothing_owed(connection, agent_id)
+        consent.lock_scarce(connection, found or {})
         items = live_items(connection, agent_id, hold_ids, now_us)
         check_purchase(connection, agent_id, _prices(items), now_us)
-        order = _order(order_id, agent_id, "paid", "wallet", items, now_us)
+        agreed = consent.of_items(connection, order_id, items, found)
+        order = _order(order_id, agent_id, "paid", "wallet", items, now_us, agreed)
         wallet = ledger.wallet_of(agent_id)
         check_balance(ledger.credit_balance(connection, wallet), order.amount_cents)
         rows.add(connection, order)
@@ -144,27 +186,31 @@ def pay_by_card(
     now_us: int,
     *,
     key: str | None = None,
+    register: Register | None = None,
 ) -> Order:
     """Buys every lead of the holds by card.
 
     The order that it returns is `paid` (HTTP 201), `committed` (201: the leads are the
     buyer's, the capture will be confirmed by reconcile), `requires_action` (202: the browser
     goes on with client_secret) or `pending` (202: the bank is still at it). key: as in
-    `holds.place`; a repeat goes on where the first run stopped.
+    `holds.place`; a repeat goes on where the first run stopped. register: as in
+    `pay_by_wallet`; asked before Stripe hears of anything, and again before the sale.
 
-    Refused: `card-declined` 402 (decline_code), `purchase-limit-reached` 403 (before Stripe
-    heard of anything), `hold-expired` 409 (before paying, or lost meanwhile: the authorisation
-    is void), `payment-outcome-unknown` 202 (order_id: look there, or ask again under the same
-    key), `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that
+    Refused: `suppressed` and `lead-withheld` 409 as in `pay_by_wallet`, `card-declined` 402
+    (decline_code), `purchase-limit-reached` 403 (before Stripe heard of anything),
+    `hold-expired` 409 (before paying, or lost meanwhile: the authorisation is void),
+    `payment-outcome-unknown` 202 (order_id: look there, or ask again under the same key),
+    `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that
     cannot be charged.
     """
     order_id = new_id("ord", agent_id, key)
+    _agreed(engine, register, order_id, agent_id, hold_ids, now_us)
     with writing(engine) as connection:
         holds.lock_agent(connection, agent_id)
         if rows.find(connection, order_id) is None:
             _open_order(connection, order_id, agent_id, hold_ids, payment_method, now_us)
     try:
-        order = drive(engine, payments, order_id, now_us)
+        order = drive(engine, payments, order_id, now_us, register=register)
     except Refused as problem:
         if problem.kind not in UNSETTLED:
             raise

@@ -26,6 +26,7 @@ from aiqleads.commerce.pricing import Quote
 from aiqleads.domain import Tier
 from aiqleads.errors import AIQLeadsError, InvalidInput, Refused, UnknownName
 from aiqleads.store import holds as rows
+from aiqleads.store.consents import Consent
 from aiqleads.store.database import reader
 from aiqleads.store.holds import Item, Past, Slot
 from aiqleads.store.tables import hold, hold_item
@@ -39,11 +40,13 @@ class HoldLine:
     """A lead to hold and the price that the hold freezes.
 
     ends_us: end of the lead's life (wall us), which no hold outlives; None where it has none.
+    consent: by which it may be sold, as it was found just now.
     """
 
     lead_id: str
     price: Quote
     ends_us: int | None = None
+    consent: Consent | None = None
 
 
 @dataclass(frozen=True)
@@ -228,6 +231,7 @@ def _place(
             now_us,
             each.until_us,
             exclusive=head.exclusive,
+            consent=each.line.consent,
         )
         for each in chosen
     )

@@ -1,7 +1,8 @@
 """What must always be true of holds, orders and money, checked on live data by name.
 
 Each check is a question that lists the offenders; none means the invariant holds. P2, P3, P4
-and P6 compare with Stripe; without a payments door, or an answer, `ok` is None.
+and P6 compare with Stripe; without a payments door, or an answer, `ok` is None. C1 looks up
+the consents themselves where the room `leads` is given.
 """
 
 from __future__ import annotations
@@ -9,13 +10,26 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, and_, case, distinct, func, not_, or_, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    and_,
+    case,
+    distinct,
+    func,
+    not_,
+    or_,
+    select,
+    text,
+)
 
 from aiqleads.commerce.movements import BALANCE, names_of
 from aiqleads.commerce.payments import CardIntent, CardRefund, Movement, OutcomeUnknown, Payments
 from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
-from aiqleads.store import ledger
+from aiqleads.store import consents, ledger
 from aiqleads.store.database import reader
 from aiqleads.store.orders import DEAD, SOLD
 from aiqleads.store.refunds import read_until
@@ -37,6 +51,8 @@ from aiqleads.store.tables import (
 
 #: a payment still open this long after its deadline is a finding (P5)
 OPEN_TOO_LONG_US = 2 * US_PER_HOUR
+#: a revocation is dated when it was asked for, a moment before anybody can see it
+REVOKED_SLACK_US = 60 * US_PER_SECOND
 _SHOWN = 5
 _SKEW_S = 300
 
@@ -45,7 +61,7 @@ ABOUT = {
     "L2": "the database refuses to change or delete what was posted",
     "L3": "a transaction moves an account once in a direction",
     "L4": "no wallet is below zero",
-    "S1": "a lead is disclosed to at most as many agents as it has slots",
+    "S1": "a lead is disclosed to at most as many agents as it has slots and its person agreed to",
     "S2": "an agent has at most one held or sold slot of a lead, and buys it once",
     "S3": "what an exclusive sale kept empty is closed, and the lead has no other buyer",
     "S4": "an order's leads are all sold to it, or none",
@@ -63,6 +79,7 @@ ABOUT = {
     "P5": "no payment stays open too long",
     "P6": "captured less refunds, disputes and fees at Stripe equals the ledger's clearing account",
     "P7": "no more is refunded than was captured",
+    "C1": "each sale notes the consent that it rests on, found in force after the lead was held",
 }
 
 
@@ -75,20 +92,31 @@ class Finding:
     offenders: tuple[str, ...] = ()
 
 
-def check(engine: Engine, payments: Payments | None = None, now_us: int = 0) -> dict[str, Finding]:
+def check(
+    engine: Engine,
+    payments: Payments | None = None,
+    now_us: int = 0,
+    *,
+    leads: Engine | None = None,
+) -> dict[str, Finding]:
     """Checks every invariant of this shop; keys are the names in `ABOUT`, in that order.
 
     payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5).
+    leads: the room, to compare what sales rest on with it.
     """
     with _one_moment(engine).connect() as connection:
         found = {name: ask(connection) for name, ask in _STORED.items()}
         found["H6"] = _too_many_holds(connection, now_us)
         found["P5"] = _open_too_long(connection, now_us)
+        sales = _sold_by_consent(connection) if leads is not None else []
         if payments is not None:
             # Stripe out of reach is no finding: what it alone can tell stays unanswered.
             with contextlib.suppress(OutcomeUnknown):
                 at_stripe = _against_stripe(connection, payments)
                 found |= at_stripe | {"P7": found["P7"] + at_stripe["P7"]}
+    if leads is not None:
+        with reader(leads).connect() as connection:
+            found["C1"] += consents.broken_sales(connection, sales, REVOKED_SLACK_US)
     return {
         name: Finding(not found[name], about, tuple(found[name][:_SHOWN]))
         if name in found
@@ -164,7 +192,56 @@ def _oversold(connection: Connection) -> list[str]:
         .outerjoin(places, places.c.lead_id == sold.c.lead_id)
         .where(sold.c.n > func.coalesce(places.c.n, 0))
     )
-    return list(connection.execute(over).scalars())
+    by_lead = _agreed(order_item.c.lead_id)
+    by_consent = _agreed(order_item.c.consent_id)
+    return [i for query in (over, by_lead, by_consent) for i in connection.execute(query).scalars()]
+
+
+def _agreed(what: Any) -> Select[Any]:
+    """Leads, or consents, with more sales than the person agreed to."""
+    noted = and_(orders.c.state.in_(SOLD), order_item.c.consent_sellers.is_not(None))
+    return (
+        select(what)
+        .select_from(_sold_items)
+        .where(noted)
+        .group_by(what)
+        .having(func.count() > func.max(order_item.c.consent_sellers))
+    )
+
+
+def _unagreed(connection: Connection) -> list[str]:
+    missing = (
+        select(order_item.c.lead_id)
+        .select_from(
+            _sold_items.outerjoin(
+                hold_item,
+                and_(
+                    hold_item.c.lead_id == order_item.c.lead_id,
+                    hold_item.c.slot == order_item.c.slot,
+                    hold_item.c.token == order_item.c.token,
+                ),
+            )
+        )
+        .where(
+            orders.c.state.in_(SOLD),
+            or_(
+                order_item.c.consent_id.is_(None),
+                order_item.c.consent_sellers < 1,
+                order_item.c.consent_checked_us < hold_item.c.granted_us - REVOKED_SLACK_US,
+            ),
+        )
+    )
+    return list(connection.execute(missing).scalars())
+
+
+def _sold_by_consent(connection: Connection) -> list[tuple[str, str, int]]:
+    """(lead, submission, checked_us) of each sale, but those from before consents were noted."""
+    query = (
+        select(order_item.c.lead_id, order_item.c.consent_id, order_item.c.consent_checked_us)
+        .select_from(_sold_items)
+        .where(orders.c.state.in_(SOLD), order_item.c.consent_id != "")
+    )
+    return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
 def _doubled(connection: Connection) -> list[str]:
@@ -383,6 +460,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "H5": _incomplete_holds,
     "P1": _paid_twice,
     "P7": _over_refunded,
+    "C1": _unagreed,
 }
 
 

@@ -67,8 +67,8 @@ def recall(
     """Takes batches back and lists their sales; safe to repeat.
 
     leads, commerce: the rooms. One batch, or those ingested in [since_us, until_us) (wall
-    clock); all of the source without bounds. A payment that was under way may still end as
-    a sale: the same recall, repeated, lists it. UnknownName where there is no such batch.
+    clock); all of the source without bounds. A sale that had asked a moment before may still
+    be made: the same recall, repeated, lists it. UnknownName where there is no such batch.
     """
     # Marked first: from here on nothing of them can be held or checked out.
     with writing(leads) as connection:

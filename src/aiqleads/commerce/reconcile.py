@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from aiqleads.commerce import debts, movements, refunds
+from aiqleads.commerce import consent, debts, movements, refunds
+from aiqleads.commerce.consent import CONSENT_ENDED, Register
 from aiqleads.commerce.payments import (
     CardDeclined,
     CardIntent,
@@ -48,6 +49,12 @@ _SKEW_US = 300 * US_PER_SECOND
 #: keys that one drive may spend on errors that Stripe keeps
 _MOST_TRIES = 5
 _UNUSABLE = "payment-method-unusable"
+#: refusals of a sale whose payment is ready -> how its order ends
+_NOT_TO_BE_SOLD = {
+    "suppressed": CONSENT_ENDED,
+    "lead-withheld": "lead-withheld",
+    "lead-sold": "consent-used-up",
+}
 _VOIDABLE = (
     "requires_payment_method",
     "requires_confirmation",
@@ -95,6 +102,10 @@ def refusal_of(failure: str | None, extra: dict[str, Any]) -> Refused | InvalidI
     if failure in ("hold-lost", "deadline-passed"):
         detail = "the hold ended before the payment did; nothing was charged"
         return Refused("hold-expired", detail, **extra)
+    for kind, ending in _NOT_TO_BE_SOLD.items():
+        if failure == ending:
+            detail = "a lead may not be sold to you any more; nothing was charged"
+            return Refused(kind, detail, **extra)
     if failure == "canceled":
         return Refused("payment-canceled", "the payment was cancelled", **extra)
     code = failure or "card_declined"
@@ -105,18 +116,27 @@ def refusal_of(failure: str | None, extra: dict[str, Any]) -> Refused | InvalidI
 # --- orders ------------------------------------------------------------------------
 
 
-def drive(engine: Engine, payments: Payments, order_id: str, now_us: int) -> Order:
+def drive(
+    engine: Engine,
+    payments: Payments,
+    order_id: str,
+    now_us: int,
+    *,
+    register: Register | None = None,
+) -> Order:
     """Takes an order as far as it can go now and returns it as it then is.
 
-    `client_secret` is set while the card's bank waits for the buyer. OutcomeUnknown when
-    Stripe gives no answer: what was done so far stands, and a later drive goes on.
+    register: asked for the consents just before the sale; without it those count that were
+    noted with the hold. `client_secret` is set while the card's bank waits for the buyer.
+    OutcomeUnknown when Stripe gives no answer: what was done so far stands, and a later drive
+    goes on.
     """
     order, attempt = _load(engine, order_id)
     if attempt is None or attempt.state != "open":
         return order
     secret = None
     if order.state in OPEN:
-        secret = _sale(engine, payments, order, attempt, now_us)
+        secret = _sale(engine, payments, order, attempt, now_us, register)
         order, attempt = _load(engine, order_id)
     if attempt is not None and order.state == "committed":
         _collect(engine, payments, order, attempt, now_us)
@@ -132,7 +152,12 @@ def _load(engine: Engine, order_id: str) -> tuple[Order, Attempt | None]:
 
 
 def _sale(
-    engine: Engine, payments: Payments, order: Order, attempt: Attempt, now_us: int
+    engine: Engine,
+    payments: Payments,
+    order: Order,
+    attempt: Attempt,
+    now_us: int,
+    register: Register | None,
 ) -> str | None:
     """Authorises if need be and, once the money is reserved, commits the sale.
 
@@ -148,7 +173,7 @@ def _sale(
     if intent is None or (intent.status == "requires_action" and late):
         _end(engine, order, "expired", "deadline-passed")
     elif intent.status in ("requires_capture", "succeeded"):
-        _commit(engine, order, now_us)
+        _commit(engine, order, now_us, register)
     elif intent.status == "requires_action":
         with writing(engine) as connection:
             rows.move(connection, order.order_id, ["pending"], "requires_action")
@@ -237,19 +262,28 @@ class _HoldLost(Exception):
     """A lead of the order is no longer held under the order's token."""
 
 
-def _commit(engine: Engine, order: Order, now_us: int) -> None:
+def _commit(engine: Engine, order: Order, now_us: int, register: Register | None) -> None:
     """Sells every lead of the order under its fencing token, in one transaction, or none."""
     try:
+        lead_ids = [item.lead_id for item in order.items]
+        found = None if register is None else register.check(lead_ids, now_us)
         with writing(engine) as connection:
             holds.lock_agent(connection, order.agent_id)
             if not rows.move(connection, order.order_id, OPEN, "committed"):
                 return
+            consent.lock_scarce(connection, found or {})
+            agreed = consent.of_items(connection, order.order_id, order.items, found)
+            rows.note_consents(connection, order.order_id, agreed)
             for item in order.items:
                 key = (item.lead_id, item.slot, item.token)
                 if not holds.sell(connection, key, order.agent_id, order.order_id, now_us):
                     raise _HoldLost
     except _HoldLost:
         _end(engine, order, "canceled", "hold-lost")
+    except Refused as problem:
+        if problem.kind not in _NOT_TO_BE_SOLD:
+            raise
+        _end(engine, order, "canceled", _NOT_TO_BE_SOLD[problem.kind])
 
 
 def _collect(
@@ -418,22 +452,30 @@ def _credit(engine: Engine, attempt: Attempt, intent: CardIntent, now_us: int) -
 # --- webhooks and the sweep --------------------------------------------------------
 
 
-def _drive_attempt(engine: Engine, payments: Payments, attempt: Attempt, now_us: int) -> None:
+def _drive_attempt(
+    engine: Engine, payments: Payments, attempt: Attempt, now_us: int, register: Register | None
+) -> None:
     if attempt.order_id is None:
         drive_topup(engine, payments, attempt.attempt_id, now_us)
     else:
-        drive(engine, payments, attempt.order_id, now_us)
+        drive(engine, payments, attempt.order_id, now_us, register=register)
 
 
 def receive_webhook(
-    engine: Engine, payments: Payments, body: bytes, signature: str | None, now_us: int
+    engine: Engine,
+    payments: Payments,
+    body: bytes,
+    signature: str | None,
+    now_us: int,
+    *,
+    register: Register | None = None,
 ) -> str:
     """Takes a webhook: verified over its raw body, noted, and its payment driven.
 
     Only which PaymentIntent it is about is believed; its state is asked for again, so late,
-    repeated or reordered events do no harm. Returns `driven`, `waiting` (Stripe gave no
-    answer; the sweep goes on) or `ignored` (not a payment of ours): each is a 200.
-    Refused `webhook-signature` 400.
+    repeated or reordered events do no harm. register: as in `drive`. Returns `driven`,
+    `waiting` (Stripe gave no answer; the sweep goes on) or `ignored` (not a payment of ours):
+    each is a 200. Refused `webhook-signature` 400.
     """
     event = payments.verify(body, signature, now_us / US_PER_SECOND)
     row = {
@@ -451,7 +493,7 @@ def receive_webhook(
         attempt = _adopted(engine, intent)[0]
         if attempt is None:
             return "ignored"
-        _drive_attempt(engine, payments, attempt, now_us)
+        _drive_attempt(engine, payments, attempt, now_us, register)
         if event.is_after:
             movements.record(engine, payments, now_us)
             movements.follow_disputes(engine, payments, now_us)
@@ -481,11 +523,12 @@ def sweep(
     now_us: int,
     *,
     progress: Callable[[str], None] | None = None,
+    register: Register | None = None,
 ) -> Reconciled:
     """Heals every payment: adopts what Stripe lists and we do not know, cancels what nobody
     waits for, and drives what is open. Safe at any time, beside requests and other sweeps.
 
-    progress: called with the id of each payment driven.
+    progress: called with the id of each payment driven. register: as in `drive`.
     """
     adopted = strays = waiting = healed = 0
     try:
@@ -502,7 +545,7 @@ def sweep(
         if progress is not None:
             progress(attempt.attempt_id)
         try:
-            _drive_attempt(engine, payments, attempt, now_us)
+            _drive_attempt(engine, payments, attempt, now_us, register)
         except (OutcomeUnknown, NotAccepted) as problem:
             log.warning("payment waits", attempt_id=attempt.attempt_id, detail=problem.detail)
             waiting += 1

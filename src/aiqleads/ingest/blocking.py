@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 
 from aiqleads.ingest.clusters import Pair, pair
 from aiqleads.ingest.identity import Identities, name_sound, sound
+from aiqleads.ingest.reach import email_key, phone_key
 from aiqleads.store import links as store
 
 #: submissions that may share a key
@@ -30,16 +31,6 @@ FULL = 40
 _CELL_M = 500.0
 _SHORTEST_LOCAL = 6
 _OFFICES = "contact office admin support noemail nobody hello sales enquiries"
-
-
-def email_key(email: str) -> str:
-    """Key of an e-mail in one writing, '' for none."""
-    return f"e|{email}" if email else ""
-
-
-def phone_key(phone: str) -> str:
-    """Key of a phone number of ten digits, '' for none."""
-    return f"p|{phone}" if phone else ""
 
 
 def keys_of(people: Identities) -> list[list[str]]:

@@ -8,7 +8,6 @@ that cannot be told is ''.
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import pairwise
@@ -19,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from aiqleads.ingest.nicknames import full_forms
+from aiqleads.ingest.reach import email_of, phone_of, plain
 
 Texts = NDArray[np.object_]
 Floats = NDArray[np.float64]
@@ -29,9 +29,6 @@ _SUFFIXES |= {"iv": "iv", "2nd": "ii", "3rd": "iii"}
 _TITLES = frozenset(("mr", "mrs", "ms", "miss", "mx", "dr", "prof", "md", "phd", "esq", "rev"))
 _WORD = re.compile(r"[a-z0-9][a-z0-9']*")
 _PARTNER = re.compile(r"\s*(?:&|\+|/|\band\b).*")
-_TAG = re.compile(r"\+[^@]*(?=@)")
-_NO_DIGIT = re.compile(r"\D")
-_PHONE_DIGITS = 10
 #: 555-0100..0199 are kept for fiction: any number of invented people have the same
 _FICTION = re.compile(r"\d{3}55501\d\d")
 _UNIT = re.compile(r"(?:\b(?:apt|apartment|unit|suite|ste)\b\.?\s*#?|#)\s*([a-z0-9-]+)")
@@ -101,14 +98,6 @@ class Identities:
         return Identities(**dict(parts))
 
 
-def plain(text: str) -> str:
-    """Lower case without accents."""
-    if text.isascii():
-        return text.lower()
-    spread = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in spread if not unicodedata.combining(letter))
-
-
 @lru_cache(maxsize=20_000)
 def name_of(text: str) -> Name:
     """Parts of a name; of a couple (`Ada & Tom Reed`) the one named first.
@@ -131,17 +120,6 @@ def name_of(text: str) -> Name:
     if len(parts) > 2 and f" {parts[-2]}-{parts[-1]}" in f" {both}":
         parts = parts[:-1]
     return Name(parts[0], parts[1] if len(parts) > 2 else "", parts[-1], suffix)
-
-
-def email_of(text: str) -> str:
-    """The e-mail without case and +tag."""
-    return _TAG.sub("", plain(text.strip()))
-
-
-def phone_of(text: str) -> str:
-    """The last ten digits, '' where there are fewer."""
-    digits = _NO_DIGIT.sub("", text)[-_PHONE_DIGITS:]
-    return digits if len(digits) == _PHONE_DIGITS else ""
 
 
 def in_fiction(phone: str) -> bool:

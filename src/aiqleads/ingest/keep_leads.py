@@ -23,14 +23,13 @@ from aiqleads.domain import US_PER_DAY
 from aiqleads.geo.utm import area_of_use
 from aiqleads.ingest import linkage
 from aiqleads.ingest.batches import Counts, Open, Run
-from aiqleads.ingest.blocking import email_key, phone_key
 from aiqleads.ingest.content import Verdict, verdict
-from aiqleads.ingest.identity import email_of, phone_of
 from aiqleads.ingest.ids import lead_ids, submission_ids
 from aiqleads.ingest.linkage import Plan
 from aiqleads.ingest.normalize import PLACE, located, plain
 from aiqleads.ingest.people import zip_points
 from aiqleads.ingest.prices import usual_prices
+from aiqleads.ingest.reach import email_key, email_of, phone_key, phone_of
 from aiqleads.ingest.score import score
 from aiqleads.store import leads as store
 from aiqleads.store import links

@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from aiqleads.ingest.blocking import candidates, email_key, keys_of, phone_key
+from aiqleads.ingest.blocking import candidates, keys_of
 from aiqleads.ingest.clusters import WISH_US, Pair, Wish, components, pair
 from aiqleads.ingest.comparisons import (
     LEVELS,
@@ -44,6 +44,7 @@ from aiqleads.ingest.comparisons import (
 )
 from aiqleads.ingest.identity import identities
 from aiqleads.ingest.ids import lead_ids
+from aiqleads.ingest.reach import email_key, phone_key
 from aiqleads.ingest.regroup import Link, Member, Regrouped, regroup
 from aiqleads.store import links as store
 from aiqleads.store.leads import submission_contacts

@@ -13,7 +13,6 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +21,15 @@ from typing import Any
 import pandas as pd
 
 from aiqleads.ingest.market import Market
+from aiqleads.ingest.reach import (
+    LONGEST,
+    US_PHONE,
+    bare_phone,
+    emails_in,
+    one_line,
+    read_phone,
+)
 
-_POSSIBLE = "phone possible but not assigned"
-_NO_PHONE = "phone not readable"
 _NO_EMAIL = "e-mail not usable"
 _NO_STATE = "state not known"
 _NO_ZIP = "ZIP not readable"
@@ -49,17 +54,8 @@ _NAMES = (
 _STATES = {name[:-3].lower(): name[-2:] for name in _NAMES.split(",")}
 _CODES = frozenset(_STATES.values())
 
-# Forms of a US number that are read without the library, by its own tables of assigned
-# numbers; every other form goes to the library.
-_US_PHONE = re.compile(
-    r"(?:\+?1[-. ]?)?(?:\(([2-9][0-9]{2})\) ?|([2-9][0-9]{2})[-. ]?)([2-9][0-9]{2})[-. ]?([0-9]{4})"
-)
-_FLOAT_END = re.compile(r"\A([0-9]{10,11})\.0\Z")  # of a column that pandas took for numbers
-_EXPORT_MARK = re.compile(r"\Ap:\s*")  # Meta's CSV writes p:+1419.. and z:43604
-_PLAIN_EMAIL = re.compile(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9.-]+")
 _ZIP = re.compile(r"[A-Za-z]?:? ?([0-9]{5})(?:[- ]?[0-9]{4})?(?:\.0+)?")
 _ZIP_CUT = re.compile(r"([0-9]{3,4})(?:\.0+)?")
-_SPACE = re.compile(r"[\s\u200b\ufeff]+")
 _SUFFIX = re.compile(r"(?i)\A(?:jr|sr|ii|iii|iv|v|md|phd|esq|dds|cpa|realtor)\.?\Z")
 _ROMAN = re.compile(r"(?i)\A(?:ii|iii|iv)\Z")
 _UNIT = re.compile(
@@ -67,10 +63,6 @@ _UNIT = re.compile(
 )
 _PROSE = re.compile(r"[,;\n]|[0-9]{5}(?:-[0-9]{4})?\s*\Z")
 _TAIL = re.compile(r"[,; ]+([A-Za-z.]{2,5})(?:[,; ]+([0-9]{5})(?:-[0-9]{4})?)?\Z")
-
-
-#: no contact is longer; such texts are nobody's, and some readers take long over them
-_LONGEST = 300
 
 
 def clean(rows: pd.DataFrame, market: Market) -> pd.DataFrame:
@@ -84,10 +76,10 @@ def clean(rows: pd.DataFrame, market: Market) -> pd.DataFrame:
     """
     made = rows.copy()
     given = {
-        name: [_text(value) for value in rows[name].tolist()]
+        name: [one_line(value) for value in rows[name].tolist()]
         for name in ("name", "email", "phone", "address", "unit", "city", "state", "zip")
     }
-    warnings = [[each] if each else [] for each in map(_text, rows["warnings"].tolist())]
+    warnings = [[each] if each else [] for each in map(one_line, rows["warnings"].tolist())]
     more: list[dict[str, str]] = [{} for _ in range(len(rows))]
     _contacts(given, warnings, more)
     _addresses(given, warnings)
@@ -104,18 +96,6 @@ def clean(rows: pd.DataFrame, market: Market) -> pd.DataFrame:
             dtype=object,
         )
     return made
-
-
-def _text(value: object) -> str | None:
-    """A value as one trimmed line, None for nothing at all."""
-    if value is None or value != value:  # None or NaN
-        return None
-    text = value if isinstance(value, str) else str(value)
-    # isprintable is false for line ends, control bytes and no-break spaces alike.
-    if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
-        text = _SPACE.sub(" ", text)
-        text = "".join(each for each in text if each.isprintable()).strip()
-    return text or None
 
 
 def _joined(old: object, new: dict[str, str]) -> object:
@@ -135,13 +115,12 @@ def _contacts(
     names, emails, phones = given["name"], given["email"], given["phone"]
     for at, warned in enumerate(warnings):
         name, email, phone = names[at], emails[at], phones[at]
-        if name is not None and len(name) <= _LONGEST:
+        if name is not None and len(name) <= LONGEST:
             names[at] = tidy_name(name)
         if email is not None:
-            emails[at] = _email_of(email[:_LONGEST], warned, more[at])
+            emails[at] = _email_of(email, warned, more[at])
         if phone is not None:
-            phone = phone[:_LONGEST]
-            phone = _FLOAT_END.sub(r"\1", _EXPORT_MARK.sub("", phone))
+            phone = bare_phone(phone)
             phones[at], odd = read_phone(phone)
             if odd:
                 warned.append(odd)
@@ -149,63 +128,20 @@ def _contacts(
                 more[at]["phone_extension"] = extension
 
 
-# ---------------------------------------------------------------------------- phones
-
-
-@cache
-def _assigned() -> Callable[[str], object]:
-    """Full match of ten digits with what the library's tables call valid under +1.
-
-    A region that names its area codes owns them; the others are told by their own patterns.
-    """
-    import phonenumbers
-
-    valid = []
-    for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[1]:
-        table: Any = phonenumbers.PhoneMetadata.metadata_for_region(region)
-        kinds = (
-            *(table.fixed_line, table.mobile, table.toll_free, table.premium_rate),
-            *(table.shared_cost, table.personal_number, table.voip, table.pager, table.uan),
-            table.voicemail,
-        )
-        known = [kind.national_number_pattern for kind in kinds if kind is not None]
-        either = "|".join(f"(?:{pattern})" for pattern in known if pattern)
-        general = table.general_desc.national_number_pattern
-        own = f"(?={table.leading_digits})" if table.leading_digits else ""
-        valid.append(f"{own}(?=(?:{general})\\Z)(?:{either})")
-    return re.compile("|".join(valid)).fullmatch
-
-
-def read_phone(text: str) -> tuple[str | None, str]:
-    """E.164 (None: not readable) and what is odd about it ('': nothing)."""
-    usual = _US_PHONE.fullmatch(text)
-    if usual is None:
-        return plain_phone(text)
-    one, other, middle, line = usual.groups()
-    digits = (one or other) + middle + line
-    return "+1" + digits, "" if _assigned()(digits) else _POSSIBLE
-
-
-@lru_cache(maxsize=8_192)
-def plain_phone(text: str) -> tuple[str | None, str]:
-    """read_phone by the library alone."""
-    import phonenumbers
-
-    try:
-        number = phonenumbers.parse(text, "US")
-    except phonenumbers.NumberParseException:
-        return None, _NO_PHONE
-    written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if phonenumbers.is_valid_number(number):
-        return written, ""
-    if phonenumbers.is_possible_number(number):
-        return written, _POSSIBLE
-    return None, _NO_PHONE
+def _email_of(text: str, warned: list[str], more: dict[str, str]) -> str | None:
+    """The address of a field; a second one in it is kept among the answers."""
+    usable = emails_in(text)
+    if not usable:
+        warned.append(_NO_EMAIL)
+        return None
+    if len(usable) > 1:
+        more["other_email"] = ", ".join(usable[1:])
+    return usable[0]
 
 
 def _extension(text: str) -> str | None:
     """Digits after the number: E.164 has no room for them."""
-    if len(text) <= 14 or _US_PHONE.fullmatch(text):
+    if len(text) <= 14 or US_PHONE.fullmatch(text):
         return None
     import phonenumbers
 
@@ -213,56 +149,6 @@ def _extension(text: str) -> str | None:
         return phonenumbers.parse(text, "US").extension
     except phonenumbers.NumberParseException:
         return None
-
-
-# ---------------------------------------------------------------------------- e-mails
-
-
-def read_email(text: str) -> str | None:
-    """One address in the form it is compared in, None where it cannot be one.
-
-    Host names are case-blind by RFC 1035 and become lower case; local parts are compared
-    by no provider of note with case, so theirs do as well, unless they are quoted.
-    """
-    if len(text) <= 64 and _PLAIN_EMAIL.fullmatch(text):
-        local, _, domain = text.partition("@")
-        known = _domain(domain)
-        return f"{local.lower()}@{known}" if known is not None else None
-    return plain_email(text)
-
-
-def plain_email(text: str) -> str | None:
-    """read_email by the library alone."""
-    from email_validator import EmailNotValidError, validate_email
-
-    try:
-        local, _, domain = validate_email(text, check_deliverability=False).normalized.rpartition(
-            "@"
-        )
-    except EmailNotValidError:
-        return None
-    return f"{local if local.startswith(chr(34)) else local.lower()}@{domain}"
-
-
-@lru_cache(maxsize=65_536)
-def _domain(domain: str) -> str | None:
-    whole = plain_email("a@" + domain)
-    return None if whole is None else whole.removeprefix("a@")
-
-
-def _email_of(text: str, warned: list[str], more: dict[str, str]) -> str | None:
-    """The address of a field; a second one in it is kept among the answers."""
-    found = read_email(text)
-    if found is not None:
-        return found
-    parts = re.split(r"[\s,;<>]+|mailto:", text)
-    usable = list(dict.fromkeys(each for each in map(read_email, filter(None, parts)) if each))
-    if not usable:
-        warned.append(_NO_EMAIL)
-        return None
-    if len(usable) > 1:
-        more["other_email"] = ", ".join(usable[1:])
-    return usable[0]
 
 
 # ---------------------------------------------------------------------------- names
@@ -322,14 +208,14 @@ def _addresses(given: dict[str, list[str | None]], warnings: list[list[str]]) ->
     for at, warned in enumerate(warnings):
         address, unit, city, state, code = (column[at] for column in columns)
         if state is not None:
-            state = read_state(state[:_LONGEST])
+            state = read_state(state[:LONGEST])
             if state is None:
                 warned.append(_NO_STATE)
         if code is not None:
-            code, odd = read_zip(code[:_LONGEST])
+            code, odd = read_zip(code[:LONGEST])
             if odd:
                 warned.append(odd)
-        if address is not None and len(address) <= _LONGEST:
+        if address is not None and len(address) <= LONGEST:
             if (city is None or code is None) and _may_hold_a_place(address):
                 told = read_address(address)
                 address = told["address"]

@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, bindparam, select, update
 
-from aiqleads.ingest.identity import plain
 from aiqleads.ingest.ids import named
+from aiqleads.ingest.reach import plain
 from aiqleads.store.bulk import parts
 from aiqleads.store.tables import listing
 

@@ -42,6 +42,7 @@ from aiqleads.recommend.snapshot import (
     write,
 )
 from aiqleads.settings import Settings
+from aiqleads.store.consents import stopped_leads
 from aiqleads.store.database import open_room, reader
 from aiqleads.store.sources import withheld_leads
 
@@ -265,7 +266,7 @@ def _withheld(settings: Settings) -> set[str]:
     engine = open_room(settings, "leads")
     try:
         with reader(engine).connect() as connection:
-            return withheld_leads(connection)
+            return withheld_leads(connection) | stopped_leads(connection)
     finally:
         engine.dispose()
 

@@ -19,11 +19,11 @@ from aiqleads.store.transactions import writing
 #: everything that a key can be allowed to do; a route that asks for none of these is public
 SCOPES = {
     "leads:read": "rankings, lead search and lead details",
-    "cart:write": "holds, checkout and returns",
+    "cart:write": "holds, checkout, returns and the agent's own contacts",
     "orders:read": "orders, the wallet's balance and limits",
     "wallet:write": "wallet top-ups, the agent's own limits, members",
     "events:write": "interaction events",
-    "ops": "raw scores, invariants and the process (operators)",
+    "ops": "raw scores, invariants, suppressions and the process (operators)",
 }
 #: what an agent's own key gets when nothing else is asked for
 AGENT_SCOPES = tuple(scope for scope in SCOPES if scope != "ops")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from aiqleads.domain import Tier
 from aiqleads.errors import UnknownName
+from aiqleads.store.consents import Consent
 from aiqleads.store.tables import agent, hold, hold_item, lead_slot
 from aiqleads.store.transactions import insert_missing
 
@@ -155,7 +156,8 @@ class Slot:
 class Item:
     """A lead in a hold: its slot, fencing token and frozen price; `live` at the time read.
 
-    exclusive: the hold keeps the lead's other slots as well.
+    exclusive: the hold keeps the lead's other slots as well. consent: as it was found when the
+    lead was held.
     """
 
     hold_id: str
@@ -170,6 +172,7 @@ class Item:
     extended: bool
     exclusive: bool
     live: bool
+    consent: Consent | None = None
 
 
 def lock_agent(connection: Connection, agent_id: str) -> Tier:
@@ -277,6 +280,7 @@ def take(
     until_us: int,
     *,
     exclusive: bool = False,
+    consent: Consent | None = None,
 ) -> Item:
     """Gives the first of these open slots of a lead to a hold, and keeps the others empty.
 
@@ -309,6 +313,7 @@ def take(
         extended=False,
         exclusive=exclusive,
         live=True,
+        consent=consent,
     )
     connection.execute(
         insert(hold_item).values(
@@ -321,9 +326,27 @@ def take(
             price_lines=json.dumps(list(lines)),
             granted_us=granted_us,
             until_us=until_us,
+            **consent_columns(consent),
         )
     )
     return item
+
+
+def consent_columns(consent: Consent | None) -> dict[str, Any]:
+    """A consent as the columns of `hold_item` and `order_item`."""
+    return {
+        "consent_id": consent and consent.submission_id,
+        "consent_proof": consent and consent.proof,
+        "consent_sellers": consent and consent.sellers,
+        "consent_checked_us": consent and consent.checked_us,
+    }
+
+
+def consent_of(row: Any) -> Consent | None:
+    """The consent of a row of `hold_item` or `order_item`, None where none was noted."""
+    if not row.consent_id:
+        return None
+    return Consent(row.consent_id, row.consent_proof, row.consent_sellers, row.consent_checked_us)
 
 
 def _item(row: Any) -> Item:
@@ -340,6 +363,7 @@ def _item(row: Any) -> Item:
         row.extended_us is not None,
         bool(row.exclusive),
         bool(row.live),
+        consent_of(row),
     )
 
 
@@ -472,6 +496,66 @@ def close(connection: Connection, lead_id: str, now_us: int) -> list[str]:
             told += [] if over or slot.agent_id is None else [slot.agent_id]
         connection.execute(_close, {**key, "at_us": now_us})
     return told
+
+
+class _Granted(Protocol):
+    """What names one grant of a slot: an item of a hold or of an order."""
+
+    @property
+    def lead_id(self) -> str: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def token(self) -> int: ...
+
+
+def noted_consents(connection: Connection, items: Iterable[_Granted]) -> dict[str, Consent]:
+    """The consents that were found when these grants were made, by lead."""
+    found = {}
+    for item in items:
+        one = select(hold_item).where(
+            hold_item.c.lead_id == item.lead_id,
+            hold_item.c.slot == item.slot,
+            hold_item.c.token == item.token,
+        )
+        row = connection.execute(one).one_or_none()
+        if row is not None and (consent := consent_of(row)) is not None:
+            found[item.lead_id] = consent
+    return found
+
+
+def held_leads(connection: Connection, agent_id: str, hold_ids: Sequence[str]) -> list[str]:
+    """Leads of the agent's holds that have neither been released nor sold, without a lock."""
+    query = (
+        select(hold_item.c.lead_id)
+        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
+        .where(
+            hold.c.agent_id == agent_id,
+            hold.c.hold_id.in_(hold_ids),
+            hold_item.c.ended_us.is_(None),
+        )
+    )
+    return sorted(set(connection.execute(query).scalars()))
+
+
+def places(connection: Connection, lead_ids: Sequence[str]) -> dict[str, int]:
+    """How many slots each lead has, in whatever state; a lead without slots is left out."""
+    counted = select(lead_slot.c.lead_id, func.count()).group_by(lead_slot.c.lead_id)
+    return {
+        lead_id: int(n)
+        for chunk in chunks(lead_ids)
+        for lead_id, n in connection.execute(counted.where(lead_slot.c.lead_id.in_(chunk)))
+    }
+
+
+def unsold(connection: Connection, lead_ids: Sequence[str]) -> set[str]:
+    """Leads that have a slot which is neither sold nor closed."""
+    query = select(lead_slot.c.lead_id).where(lead_slot.c.state.in_(("free", "held", "blocked")))
+    return {
+        lead_id
+        for chunk in chunks(lead_ids)
+        for lead_id in connection.execute(query.where(lead_slot.c.lead_id.in_(chunk))).scalars()
+    }
 
 
 def chunks(lead_ids: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -86,10 +86,23 @@ def add_submissions(connection: Connection, rows: Columns) -> None:
 
 
 def put_consents(connection: Connection, rows: Columns) -> None:
-    """Keeps what people agreed to, in the place of what the same submissions said before."""
+    """Keeps what people agreed to, in the place of what the same submissions said before.
+
+    What was revoked stays so, unless it was agreed to anew since.
+    """
+    revoked: dict[str, int] = {}
     for some in parts(rows["submission_id"]):
-        connection.execute(delete(consent).where(consent.c.submission_id.in_(some)))
-    insert_columns(connection, consent, rows)
+        mine = consent.c.submission_id.in_(some)
+        query = select(consent.c.submission_id, consent.c.revoked_us)
+        taken_back = connection.execute(query.where(mine, consent.c.revoked_us.is_not(None)))
+        revoked.update((row.submission_id, row.revoked_us) for row in taken_back)
+        connection.execute(delete(consent).where(mine))
+    ids, given = rows["submission_id"], rows["given_us"]
+    still = [
+        revoked[who] if who in revoked and at_us <= revoked[who] else None
+        for who, at_us in zip(ids, given, strict=True)
+    ]
+    insert_columns(connection, consent, {**rows, "revoked_us": still})
 
 
 def drop_consents(connection: Connection, submission_ids: Iterable[str]) -> None:
@@ -111,7 +124,8 @@ def renew_leads(connection: Connection, rows: Columns) -> None:
         connection.execute(statement.values(values), given)
 
 
-_RENEWED = ("batch_id", "row_number", "received_market_us", "arrived_us")
+# Not arrived_us: when a person first came decides who knew them before.
+_RENEWED = ("batch_id", "row_number", "received_market_us")
 _SEALED = ("key_id", "contact", "content", "invented")
 
 

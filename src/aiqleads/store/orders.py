@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from aiqleads.errors import UnknownName
+from aiqleads.store.consents import Consent
+from aiqleads.store.holds import consent_columns, consent_of
 from aiqleads.store.tables import auto_recharge, order_item, orders, payment_attempt
 
 #: a card payment is under way, nothing is sold yet
@@ -30,12 +32,16 @@ DEAD = ("failed", "canceled", "expired")
 
 @dataclass(frozen=True)
 class OrderItem:
-    """A lead in an order: the slot and the fencing token it was held under, and its price."""
+    """A lead in an order: the slot and the fencing token it was held under, and its price.
+
+    consent: what its sale rests on; none while it is not sold.
+    """
 
     lead_id: str
     slot: int
     token: int
     price_cents: int
+    consent: Consent | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,7 @@ def add(connection: Connection, order: Order) -> None:
                 "slot": item.slot,
                 "token": item.token,
                 "price_cents": item.price_cents,
+                **consent_columns(item.consent),
             }
             for item in order.items
         ],
@@ -136,8 +143,35 @@ def _items(connection: Connection, order_ids: Sequence[str]) -> dict[str, list[O
         .order_by(order_item.c.lead_id, order_item.c.slot)
     )
     for row in rows:
-        found[row.order_id].append(OrderItem(row.lead_id, row.slot, row.token, row.price_cents))
+        item = OrderItem(row.lead_id, row.slot, row.token, row.price_cents, consent_of(row))
+        found[row.order_id].append(item)
     return found
+
+
+def note_consents(connection: Connection, order_id: str, consents: Mapping[str, Consent]) -> None:
+    """Notes with the items of an order what their sale rests on; consents: by lead."""
+    for lead_id, consent in consents.items():
+        mine = (order_item.c.order_id == order_id, order_item.c.lead_id == lead_id)
+        connection.execute(update(order_item).where(*mine).values(**consent_columns(consent)))
+
+
+def disclosed(
+    connection: Connection, lead_ids: Sequence[str], consent_ids: Sequence[str], *, without: str
+) -> list[tuple[str, str | None]]:
+    """(lead, consent) of each sale of one of these leads or by one of these consents.
+
+    without: an order that is left out.
+    """
+    query = (
+        select(order_item.c.lead_id, order_item.c.consent_id)
+        .join(orders, orders.c.order_id == order_item.c.order_id)
+        .where(
+            orders.c.state.in_(SOLD),
+            orders.c.order_id != without,
+            or_(order_item.c.lead_id.in_(lead_ids), order_item.c.consent_id.in_(consent_ids)),
+        )
+    )
+    return [(row.lead_id, row.consent_id) for row in connection.execute(query)]
 
 
 def _orders(connection: Connection, statement: Any) -> list[Order]:

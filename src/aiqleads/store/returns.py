@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
+from aiqleads.store.bulk import parts
 from aiqleads.store.orders import SOLD
 from aiqleads.store.tables import lead_return, notice, order_item, orders
 from aiqleads.store.transactions import insert_missing
@@ -121,9 +123,31 @@ def buyers_of(connection: Connection, lead_id: str) -> list[str]:
     return sorted(set(connection.execute(query).scalars()))
 
 
-def tell(connection: Connection, told: Notice) -> None:
-    """Writes a notice; one that is known already stays as it is."""
-    insert_missing(connection, notice, [vars(told)])
+def buyers_untold(connection: Connection, lead_ids: Sequence[str], kind: str) -> set[str]:
+    """Of these leads those with a buyer who has no notice of that kind about it."""
+    query = (
+        select(order_item.c.lead_id)
+        .join(orders, orders.c.order_id == order_item.c.order_id)
+        .outerjoin(
+            notice,
+            and_(
+                notice.c.agent_id == orders.c.agent_id,
+                notice.c.lead_id == order_item.c.lead_id,
+                notice.c.kind == kind,
+            ),
+        )
+        .where(orders.c.state.in_(SOLD), notice.c.notice_id.is_(None))
+    )
+    return {
+        lead_id
+        for some in parts(lead_ids)
+        for lead_id in connection.execute(query.where(order_item.c.lead_id.in_(some))).scalars()
+    }
+
+
+def tell(connection: Connection, told: Notice) -> int:
+    """Writes a notice; one that is known already stays as it is. How many were new."""
+    return insert_missing(connection, notice, [vars(told)])
 
 
 def notices_of(connection: Connection, agent_id: str, limit: int) -> list[Notice]:

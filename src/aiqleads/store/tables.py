@@ -157,6 +157,7 @@ consent = Table(
     Column("proof", String(200), nullable=False),  # certificate or the source's own id
     Column("sellers", Integer, nullable=False),  # to how many agents it may be sold
     Column("revoked_us", BigInteger),
+    Index("ix_consent_revoked", "revoked_us"),
 )
 
 # Keyed digests by which submissions of one person find each other; no contact is readable.
@@ -358,6 +359,23 @@ pull_state = Table(
     Column("pulled_us", BigInteger, nullable=False),
 )
 
+# People who are not to be sold, by the keyed digest of an e-mail or a phone as `match_key`
+# has it. suppressed: whatever they agreed to; revoked: what they agreed to until since_us.
+suppression = Table(
+    "suppression",
+    leads_metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("kind", String(10), primary_key=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("noted_by", String(60), nullable=False),
+    Column("lifted_us", BigInteger),
+    Column("lifted_by", String(60)),
+    CheckConstraint("kind in ('suppressed','revoked')", name="kind"),
+    Index("ix_suppression_since", "since_us"),
+    Index("ix_suppression_lifted", "lifted_us"),
+)
+
 # --- vault -------------------------------------------------------------------------
 # Apart from the leads so that a copy of those holds no key, and so that a push never
 # waits for an ingest: every transaction in this room is short.
@@ -522,6 +540,11 @@ hold_item = Table(
     Column("until_us", BigInteger, nullable=False),
     Column("ended_us", BigInteger),
     Column("ended_how", String(12)),  # released, expired, sold, closed
+    # The consent that was found when it was held, see order_item.
+    Column("consent_id", String(20)),
+    Column("consent_proof", String(200)),
+    Column("consent_sellers", Integer),
+    Column("consent_checked_us", BigInteger),
     UniqueConstraint("lead_id", "slot", "token"),
 )
 
@@ -549,7 +572,14 @@ order_item = Table(
     Column("slot", Integer, nullable=False),
     Column("token", BigInteger, nullable=False),
     Column("price_cents", BigInteger, nullable=False),
+    # What the sale rests on, asked of the room `leads` just before it: the submission that
+    # came with the consent, its proof, to how many agents it goes. None until it is sold.
+    Column("consent_id", String(20)),
+    Column("consent_proof", String(200)),
+    Column("consent_sellers", Integer),
+    Column("consent_checked_us", BigInteger),
     Index("ix_order_item_lead", "lead_id"),
+    Index("ix_order_item_consent", "consent_id"),
 )
 
 payment_attempt = Table(
@@ -764,4 +794,34 @@ interaction = Table(
     Column("at_market_us", BigInteger, nullable=False),
     Column("arrived_us", BigInteger, nullable=False),
     Index("ix_interaction_agent", "agent_id", "at_market_us"),
+)
+
+# The people whom an agent knows already, as digests that are keyed and the agent's own: two
+# agents' rows cannot be compared, nor any with a lead's. An answer comes of those alone that
+# were there a day before the lead was.
+agent_contact = Table(
+    "agent_contact",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("uploaded_us", BigInteger, nullable=False),
+)
+
+# How many an agent uploaded on a day (UTC); deleting contacts gives nothing back.
+contact_day = Table(
+    "contact_day",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("day_us", BigInteger, primary_key=True),
+    Column("uploaded", Integer, nullable=False),
+)
+
+# Leads of which an agent was told that it knows the person.
+duplicate_answer = Table(
+    "duplicate_answer",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("lead_id", String(20), primary_key=True),
+    Column("answered_us", BigInteger, nullable=False),
+    Index("ix_duplicate_answer_time", "agent_id", "answered_us"),
 )

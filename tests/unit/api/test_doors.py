@@ -53,6 +53,13 @@ ROUTES = {
     ("GET", "/v1/admin/disputes"): "ops",
     ("POST", "/v1/admin/orders/{order_id}/write-off"): "ops",
     ("POST", "/v1/admin/reconcile"): "ops",
+    ("GET", "/v1/contacts"): "cart:write",
+    ("PUT", "/v1/contacts"): "cart:write",
+    ("DELETE", "/v1/contacts"): "cart:write",
+    ("GET", "/v1/admin/suppressions"): "ops",
+    ("POST", "/v1/admin/suppressions"): "ops",
+    ("DELETE", "/v1/admin/suppressions"): "ops",
+    ("POST", "/v1/admin/consents/revoke"): "ops",
     ("GET", "/v1/admin/invariants"): "ops",
     ("GET", "/v1/admin/returns"): "ops",
     ("POST", "/v1/admin/returns/{return_id}"): "ops",
@@ -86,6 +93,9 @@ BODIES: dict[str, Any] = {
         "daily_most_cents": 5_000,
         "payment_method": "pm_card_visa",
     },
+    "/v1/contacts": {"contacts": ["ada@example.com"]},
+    "/v1/admin/suppressions": {"contacts": ["ada@example.com"], "reason": "asked"},
+    "/v1/admin/consents/revoke": {"lead_id": "L00001", "reason": "asked"},
     "/v1/wallet/topups": {"amount_cents": 1000, "payment_method": "pm_card_visa"},
 }
 GUARDED = [(method, path, scope) for (method, path), scope in ROUTES.items() if scope]

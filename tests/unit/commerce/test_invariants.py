@@ -75,13 +75,18 @@ SOLD_L1 = "lead_id = 'L1' and state = 'sold'"
         ("L2", DROP[:1]),
         ("L4", [*DROP, "update entry set amount_cents = 90000 where txn_id like 'wallet:%'"]),
         ("S1", ["delete from lead_slot where lead_id = 'L2'"]),
+        ("S1", ["update order_item set consent_sellers = 0 where lead_id = 'L2'"]),
+        ("S1", ["update order_item set consent_id = 'U', consent_sellers = 1"]),
+        ("C1", ["update order_item set consent_id = null where lead_id = 'L1'"]),
+        ("C1", ["update order_item set consent_checked_us = 1 where lead_id = 'L2'"]),
         (
             "S2",
             [
                 "insert into orders select 'o2', agent_id, state, pay_with, amount_cents, "
                 "currency, created_us, deadline_us, settled_us, failure "
                 "from orders where agent_id = 'A1'",
-                "insert into order_item select 'o2', lead_id, slot, token, price_cents "
+                "insert into order_item select 'o2', lead_id, slot, token, price_cents, "
+                "consent_id, consent_proof, consent_sellers, consent_checked_us "
                 "from order_item where lead_id = 'L1'",
             ],
         ),

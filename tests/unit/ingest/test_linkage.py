@@ -18,7 +18,8 @@ from aiqleads.errors import UnknownName
 from aiqleads.ingest import linkage
 from aiqleads.ingest.blocking import FULL
 from aiqleads.ingest.comparisons import LEVELS, NULL, compare, trained_model
-from aiqleads.ingest.identity import email_of, identities, name_of, phone_of, sound, street_of
+from aiqleads.ingest.identity import identities, name_of, sound, street_of
+from aiqleads.ingest.reach import email_of, phone_of
 from aiqleads.store.tables import lead as lead_table
 from aiqleads.store.transactions import writing
 

@@ -14,12 +14,11 @@ from aiqleads.ingest.people import (
     city_point,
     clean,
     read_address,
-    read_email,
-    read_phone,
     read_state,
     read_zip,
     tidy_name,
 )
+from aiqleads.ingest.reach import read_email, read_phone
 
 _POSSIBLE = "phone possible but not assigned"
 
