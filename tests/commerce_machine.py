@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import func, select
+from tests.commerce_faults import MINUTE, World, Worlds, line_of
 
 from aiqleads.commerce import (
     debts,
@@ -38,7 +39,6 @@ from aiqleads.store.tables import (
     payment_attempt,
     refund,
 )
-from commerce_faults import MINUTE, World, Worlds, line_of
 
 #: ends of each thing; none of these is left by itself
 ENDS: dict[str, tuple[str, ...]] = {

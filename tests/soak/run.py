@@ -81,6 +81,9 @@ class Done:
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._names))
+
     def add(self, name: str) -> None:
         """Keeps a name, at once."""
         self._names.add(name)
