@@ -51,9 +51,9 @@ MINUTE = 60_000_000
 PRICE = Quote(5_000, "USD", (PriceLine("base", 5_000, "a lead"),))
 
 
-def line_of(lead: str) -> holds.HoldLine:
+def line_of(lead: str, now_us: int) -> holds.HoldLine:
     """A lead to hold, with its price and its consent."""
-    return holds.HoldLine(lead, PRICE, consent=Consent(f"s-{lead}", "proof", 9, NOW))
+    return holds.HoldLine(lead, PRICE, consent=Consent(f"s-{lead}", "proof", 9, now_us))
 
 
 COMMIT_FAULTS = ("dies before", "dies after", "busy")
@@ -176,7 +176,7 @@ class World:
     def hold(self, who: str, *leads: str, key: str = "", exclusive: bool = False) -> str:
         """Holds leads; the id is the key's, whatever became of the answer."""
         key = key or f"hold {who} {leads}"
-        lines = [line_of(lead) for lead in leads]
+        lines = [line_of(lead, self.now) for lead in leads]
         self.ask(
             key,
             lambda: holds.place(

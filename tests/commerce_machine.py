@@ -90,7 +90,7 @@ class Money(RuleBasedStateMachine):
     def take(self, who: str, names: list[str], *, alone: bool = False) -> str | None:
         """Holds leads; the hold's id, or None."""
         slots.ensure(self.w.engine, [(name, 2) for name in names])
-        lines = [line_of(name) for name in names]
+        lines = [line_of(name, self.w.now) for name in names]
         w = self.w
         made = self.ask(
             lambda key: holds.place(
@@ -288,7 +288,8 @@ class Money(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.w.dead = ""
         self.w.heal()
-        assert self.w.verdict() == []
+        wrong = self.w.verdict()
+        assert wrong == [], wrong
         self.reached.update(self.ends())
         self.worlds.remove(self.w)
 

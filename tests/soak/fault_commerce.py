@@ -27,9 +27,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from run import done_cases  # noqa: E402
-
-import private_postgres  # noqa: E402  (found by the line above)
-from commerce_faults import Case, Worlds, pairs, postgres_engines, single  # noqa: E402
+from tests import private_postgres  # noqa: E402
+from tests.commerce_faults import Case, Worlds, pairs, postgres_engines, single  # noqa: E402
 
 SEED = 1
 

@@ -68,7 +68,7 @@ def batch(number: int) -> dict[str, int]:
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate],
         ),
     )
     return dict(Money.reached)
