@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
+from aiqleads.commerce import events
 from aiqleads.commerce.caps import check_purchase
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
@@ -77,7 +78,7 @@ def pay_by_wallet(
     """Buys every lead of the holds out of the wallet; the order it returns is `paid`.
 
     One transaction under the agent's locked row: tokens and balance are checked, slots sold,
-    the order written, the ledger posted. key: as in `holds.place`.
+    the order and the outbox written, the ledger posted. key: as in `holds.place`.
 
     Refused: `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
     `purchase-limit-reached` 403 (see `caps.check_purchase`), `hold-expired` 409 (lead_ids,
@@ -100,6 +101,7 @@ def pay_by_wallet(
                 connection, (item.lead_id, item.slot, item.token), agent_id, order_id, now_us
             ):
                 raise Refused("hold-expired", "the hold is over", lead_ids=[item.lead_id])
+        events.sold(connection, order, now_us)
         ledger.post(
             connection,
             f"wallet:{order_id}",

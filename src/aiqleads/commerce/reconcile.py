@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
+from aiqleads.commerce import events
 from aiqleads.commerce.payments import (
     CardDeclined,
     CardIntent,
@@ -223,6 +224,7 @@ def _commit(engine: Engine, order: Order, now_us: int) -> None:
                 key = (item.lead_id, item.slot, item.token)
                 if not holds.sell(connection, key, order.agent_id, order.order_id, now_us):
                     raise _HoldLost
+            events.sold(connection, order, now_us)
     except _HoldLost:
         _end(engine, order, "canceled", "hold-lost")
 
