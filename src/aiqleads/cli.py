@@ -312,7 +312,7 @@ def work(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """The background process: parse what was pushed, publish it, heal payments."""
+    """The background process: parse pushes, publish, heal payments, deliver what was sold."""
     import threading
 
     from aiqleads.work import Rhythm
@@ -324,8 +324,8 @@ def work(
     done = run(context.obj, once=once, stop=stop, rhythm=Rhythm(interval=interval))
     emit(done, as_json=as_json)
     if once:
-        nothing = not (done.pushes or done.put_off or done.published or done.payments)
-        raise typer.Exit(4 if done.failed else 3 if nothing else 0)
+        did = (done.pushes, done.put_off, done.published, done.payments, done.delivered)
+        raise typer.Exit(4 if done.failed or done.undelivered else 0 if any(did) else 3)
 
 
 @app.command()

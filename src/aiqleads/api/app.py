@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
-from aiqleads.api import feeds, operations, problems, ranking, shop
+from aiqleads.api import delivery, feeds, operations, problems, ranking, shop
 from aiqleads.api.auth import KeyRing
 from aiqleads.api.edge import Edge
 from aiqleads.api.openapi import describe
@@ -35,7 +35,16 @@ def create_app(state: ServiceState) -> FastAPI:
     app.state.service = state
     app.state.keys = KeyRing()
     problems.install(app)
-    for router in (ranking.router, shop.router, feeds.router, operations.router, probes):
+    # What is told of leads.csv must come before leads/{lead_id}.
+    routers = (
+        delivery.router,
+        ranking.router,
+        shop.router,
+        feeds.router,
+        operations.router,
+        probes,
+    )
+    for router in routers:
         app.include_router(router)
     document: dict[str, Any] = {}
 

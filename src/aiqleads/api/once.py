@@ -14,11 +14,12 @@ from fastapi import Depends, Header, Request, Response
 from aiqleads.api.problems import from_error
 from aiqleads.api.state import ServiceState
 from aiqleads.commerce import idempotency
-from aiqleads.errors import AIQLeadsError, Refused
+from aiqleads.errors import AIQLeadsError, NotReady, Refused
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 _FAULT = 500
+_SEALED = "stored answer"
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,17 @@ class OneAnswer:
         """What ids are derived from: a request that runs again finds what it wrote before."""
         return f"{self.key}:{self.digest}"
 
-    def run(self, state: ServiceState, agent_id: str, work: Callable[[], Response]) -> Response:
+    def run(
+        self,
+        state: ServiceState,
+        agent_id: str,
+        work: Callable[[], Response],
+        *,
+        secret: bool = False,
+    ) -> Response:
         """The stored answer of this agent's request, or else what `work` answers, stored.
 
+        secret: the answer is stored sealed under a key of the agent's in the vault.
         A refusal is an answer and is stored. After a fault of ours, and while the outcome of
         a payment is not known (202), the request may run again: it goes on where it stopped.
         Refused: `idempotency-mismatch` 422, `idempotency-in-progress` 409.
@@ -43,9 +52,8 @@ class OneAnswer:
         rooms = (state.commerce, agent_id, self.key)
         earlier = idempotency.begin(*rooms, self.digest, state.now_us())
         if earlier is not None:
-            return Response(
-                earlier.body, earlier.status, {REPLAYED: "true"}, media_type=earlier.media_type
-            )
+            body = _unsealed(state, agent_id, earlier.body) if secret else earlier.body
+            return Response(body, earlier.status, {REPLAYED: "true"}, media_type=earlier.media_type)
         try:
             answer, is_final = _answer(work)
         except BaseException:
@@ -57,10 +65,23 @@ class OneAnswer:
         with suppress(Refused):
             if is_final:
                 body = bytes(answer.body)
+                if secret:
+                    (body,) = state.vault.seal([_key_id(agent_id)], [_SEALED], [body])
                 idempotency.finish(*rooms, answer.status_code, answer.media_type or "", body)
             else:
                 idempotency.forget(*rooms)
         return answer
+
+
+def _key_id(agent_id: str) -> str:
+    return f"answers:{agent_id}"
+
+
+def _unsealed(state: ServiceState, agent_id: str, body: bytes) -> bytes:
+    (text,) = state.vault.unseal([_key_id(agent_id)], [_SEALED], [body])
+    if text is None:
+        raise NotReady("the stored answer cannot be opened any more; use a new key")
+    return text
 
 
 def _answer(work: Callable[[], Response]) -> tuple[Response, bool]:

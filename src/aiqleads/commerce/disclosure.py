@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Engine
 
-from aiqleads.commerce.calling import CallingHours, calling_hours
+from aiqleads.commerce.calling import FROM, UNTIL, CallingHours, calling_hours
+from aiqleads.domain import moment
 from aiqleads.geo.time_zones import CONTIGUOUS, zones_of
 from aiqleads.store import do_not_call, leads
 from aiqleads.store.leads import Person
@@ -103,3 +104,42 @@ def _zones(
         return found
     market = timezone_of(row["market"])
     return (market,) if market else CONTIGUOUS
+
+
+#: who the person is, in the order in which it is shown
+CONTACT = ("name", "email", "phone", "address", "unit", "city", "state", "zip", "invented")
+
+
+def as_json(made: Disclosure) -> dict[str, Any]:
+    """The disclosure as it goes over the wire; times in UTC."""
+    person, calling = made.person, made.calling
+    contact = {name: getattr(person, name) for name in CONTACT}
+    return {
+        "lead_id": made.lead_id,
+        "contact": contact | {"do_not_call": made.do_not_call},
+        "place": {"lon": made.lon, "lat": made.lat, "precision": made.precision},
+        "facts": dict(made.facts),
+        "answers": dict(person.answers),
+        "consents": [
+            {
+                "text": each.text,
+                "text_version": each.text_version,
+                "channel": each.channel,
+                "given_at": moment(each.given_us),
+                "source": each.source,
+                "proof": each.proof,
+                "sellers": each.sellers,
+                "revoked_at": None if each.revoked_us is None else moment(each.revoked_us),
+            }
+            for each in person.consents
+        ],
+        "calling": {
+            "time_zones": list(calling.zones),
+            "from": f"{FROM:%H:%M}",
+            "until": f"{UNTIL:%H:%M}",
+            "open_now": calling.open_now,
+            "opens_at": moment(calling.opens_us),
+            "closes_at": moment(calling.closes_us),
+        },
+        "invented": made.invented,
+    }

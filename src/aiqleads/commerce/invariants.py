@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, and_, case, distinct, func, not_, or_, select, text
 
+from aiqleads.commerce import events
 from aiqleads.commerce.payments import CardIntent, OutcomeUnknown, Payments
-from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
+from aiqleads.domain import ENTITLEMENTS, US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from aiqleads.store import ledger
 from aiqleads.store.database import reader
 from aiqleads.store.orders import DEAD, SOLD
 from aiqleads.store.tables import (
     account,
     agent,
+    delivery_endpoint,
     entry,
     hold,
     hold_item,
@@ -27,12 +29,15 @@ from aiqleads.store.tables import (
     lead_slot,
     order_item,
     orders,
+    outbox,
     payment_attempt,
     txn,
 )
 
 #: a payment still open this long after its deadline is a finding (P5)
 OPEN_TOO_LONG_US = 2 * US_PER_HOUR
+#: an event that nobody tried to deliver this long after its turn came is a finding (D1)
+OVERDUE_US = US_PER_DAY
 _SHOWN = 5
 _SKEW_S = 300
 
@@ -57,6 +62,8 @@ ABOUT = {
     "P4": "no authorisation outlives an order that ended",
     "P5": "no payment stays open too long",
     "P6": "captured at Stripe equals the ledger's clearing account",
+    "D1": "what was sold to an agent with an endpoint is delivered, has its turn, or is given up",
+    "D2": "each lead of a sold order has its event in the outbox, and no other order has",
 }
 
 
@@ -72,12 +79,13 @@ class Finding:
 def check(engine: Engine, payments: Payments | None = None, now_us: int = 0) -> dict[str, Finding]:
     """Checks every invariant of this shop; keys are the names in `ABOUT`, in that order.
 
-    payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5).
+    payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5, D1).
     """
     with _one_moment(engine).connect() as connection:
         found = {name: ask(connection) for name, ask in _STORED.items()}
         found["H6"] = _too_many_holds(connection, now_us)
         found["P5"] = _open_too_long(connection, now_us)
+        found["D1"] = _undelivered(connection, now_us)
         if payments is not None:
             # Stripe out of reach is no finding: what it alone can tell stays unanswered.
             with contextlib.suppress(OutcomeUnknown):
@@ -331,6 +339,33 @@ def _paid_twice(connection: Connection) -> list[str]:
     return list(connection.execute(twice).scalars())
 
 
+def _untold(connection: Connection) -> list[str]:
+    event_of = and_(
+        outbox.c.kind == events.SOLD,
+        outbox.c.order_id == order_item.c.order_id,
+        outbox.c.lead_id == order_item.c.lead_id,
+        outbox.c.agent_id == orders.c.agent_id,
+    )
+    is_sold = orders.c.state.in_(SOLD)
+    wrong = (
+        select(order_item.c.order_id)
+        .select_from(_sold_items.outerjoin(outbox, event_of))
+        .where(is_sold != outbox.c.event_id.is_not(None))
+    )
+    orphan = (
+        select(outbox.c.event_id)
+        .outerjoin(
+            order_item,
+            and_(
+                order_item.c.order_id == outbox.c.order_id,
+                order_item.c.lead_id == outbox.c.lead_id,
+            ),
+        )
+        .where(outbox.c.kind == events.SOLD, order_item.c.order_id.is_(None))
+    )
+    return [i for query in (wrong, orphan) for i in connection.execute(query).scalars()]
+
+
 _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "L1": _unbalanced,
     "L2": _unguarded,
@@ -346,6 +381,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "H4": _wrong_tokens,
     "H5": _incomplete_holds,
     "P1": _paid_twice,
+    "D2": _untold,
 }
 
 
@@ -376,6 +412,21 @@ def _open_too_long(connection: Connection, now_us: int) -> list[str]:
         )
     )
     return [i for query in (stuck, open_without) for i in connection.execute(query).scalars()]
+
+
+def _undelivered(connection: Connection, now_us: int) -> list[str]:
+    tried = and_(outbox.c.delivered_us.is_not(None), outbox.c.attempts > 0)
+    told = or_(
+        and_(outbox.c.state == "delivered", tried),
+        and_(outbox.c.state == "dead", outbox.c.failure.is_not(None)),
+        and_(outbox.c.state == "waiting", outbox.c.next_try_us > now_us - OVERDUE_US),
+    )
+    lost = (
+        select(outbox.c.event_id)
+        .join(delivery_endpoint, delivery_endpoint.c.agent_id == outbox.c.agent_id)
+        .where(outbox.c.kind == events.SOLD, not_(told))
+    )
+    return list(connection.execute(lost).scalars())
 
 
 def _against_stripe(connection: Connection, payments: Payments) -> dict[str, list[str]]:

@@ -22,6 +22,7 @@ SCOPES = {
     "cart:write": "holds, checkout and returns",
     "orders:read": "orders, the wallet's balance and limits",
     "wallet:write": "wallet top-ups and the agent's own limits",
+    "delivery:write": "where bought leads are sent, and sending them again",
     "events:write": "interaction events",
     "ops": "raw scores, invariants and the process (operators)",
 }

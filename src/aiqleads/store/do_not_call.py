@@ -67,9 +67,7 @@ def listed(
         for some in parts(set(digests.values())):
             query = select(do_not_call.c.digest).where(do_not_call.c.digest.in_(some))
             found.update(bytes(each) for each in connection.scalars(query))
-    return {
-        each: "listed" if digest in found else "not_listed" for each, digest in digests.items()
-    }
+    return {each: "listed" if digest in found else "not_listed" for each, digest in digests.items()}
 
 
 def _is_fresh(connection: Connection, now_us: int) -> bool:

@@ -162,12 +162,17 @@ def again(connection: Connection, event_id: str, now_us: int) -> None:
     connection.execute(update(outbox).where(outbox.c.event_id == event_id).values(values))
 
 
+def revive(connection: Connection, agent_id: str, now_us: int) -> int:
+    """Lets all that is dead of an agent have its turn now; how many there were."""
+    dead = (outbox.c.agent_id == agent_id) & (outbox.c.state == "dead")
+    values = {"state": "waiting", "attempts": 0, "next_try_us": now_us, "failure": None}
+    return connection.execute(update(outbox).where(dead).values(values)).rowcount
+
+
 def give_up(connection: Connection, agent_id: str, failure: str) -> int:
     """Ends all that waits for an agent, for this reason; how many there were."""
     waiting = (outbox.c.agent_id == agent_id) & (outbox.c.state == "waiting")
-    ended = connection.execute(
-        update(outbox).where(waiting).values(state="dead", failure=failure)
-    )
+    ended = connection.execute(update(outbox).where(waiting).values(state="dead", failure=failure))
     return ended.rowcount
 
 
