@@ -215,8 +215,7 @@ class Courier:
         name = f"{event.event_id}.csv"
         if target.channel == "csv":
             table = content.table or _pairs(event, content)
-            folder = self._settings.outgoing / "csv" / event.agent_id
-            return letters.keep(folder, name, table.encode())
+            return letters.keep(self._settings, f"csv/{event.agent_id}", name, table.encode())
         subject = _SUBJECTS.get(event.kind, "A notice")
         if event.lead_id:
             subject += f": {event.lead_id}"

@@ -92,11 +92,11 @@ def put(
     InvalidInput for an address that cannot be, Refused `busy` 503 where another request
     changed the endpoint meanwhile.
     """
-    address = _checked(channel, address, private=private)
+    address, seed = _checked(channel, address, private=private), _digest(key)
     with reader(engine).connect() as connection:
         before = rows.endpoint(connection, agent_id)
     old = None if before is None else opened(vault, before)
-    made = _target(old, channel, address, _digest(key), now_us, new_secret=new_secret)
+    made = _target(old, channel, address, seed, now_us, new_secret=new_secret)
     key_id = f"endpoint:{agent_id}:{uuid.uuid4().hex}"
     (sealed,) = vault.seal([key_id], [_name(agent_id)], [json.dumps(vars(made)).encode()])
     created_us = now_us if before is None else before.created_us
@@ -118,7 +118,7 @@ def put(
         raise
     if before is not None:
         vault.destroy([before.key_id], now_us)
-    shown = made.secret if made.secret and made.shown_for == _digest(key) else None
+    shown = made.secret if made.secret and made.shown_for == seed else None
     return View(**{**vars(view), "secret": shown})
 
 

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from pathlib import Path
 
 from aiqleads.commerce.webhooks import Outcome
 from aiqleads.domain import US_PER_SECOND
@@ -60,7 +59,7 @@ def letter(
 def send(settings: Settings, event_id: str, made: EmailMessage) -> Outcome:
     """Gives a mail to the mail server, or writes it to the folder where there is none."""
     if settings.smtp_host is None:
-        return keep(settings.outgoing / "mail", f"{event_id}.eml", made.as_bytes())
+        return keep(settings, "mail", f"{event_id}.eml", made.as_bytes())
     try:
         with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=_TIMEOUT_SECONDS) as line:
             if settings.smtp_tls:
@@ -80,18 +79,23 @@ def send(settings: Settings, event_id: str, made: EmailMessage) -> Outcome:
     return Outcome()
 
 
-def keep(folder: Path, name: str, content: bytes) -> Outcome:
-    """Writes `folder/new/name`, whole or not at all, readable by its owner only."""
+def keep(settings: Settings, folder: str, name: str, content: bytes) -> Outcome:
+    """Writes `new/<name>` of a folder below data/outgoing, whole or not at all.
+
+    Folders and file are readable by their owner only.
+    """
+    here = settings.outgoing / folder
+    target, part = here / "new" / name, here / "tmp" / name
     try:
-        for part in ("tmp", "new", "cur"):
-            (folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
-        target, part_file = folder / "new" / name, folder / "tmp" / name
-        descriptor = os.open(part_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        settings.outgoing.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in (here, here / "tmp", here / "new", here / "cur"):
+            each.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
-        part_file.replace(target)
+        part.replace(target)
     except OSError:
         return Outcome(failure="not-written")
     return Outcome()
