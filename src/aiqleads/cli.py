@@ -532,6 +532,26 @@ def keys_revoke(
     emit({"key_id": key_id, "revoked": True}, as_json=as_json)
 
 
+@app.command("do-not-call")
+def take_do_not_call(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Numbers, one a line.")],
+    as_of: Annotated[
+        datetime | None, typer.Option(help="When the list was drawn (UTC); now if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take in the do-not-call list, in the place of the one before; it counts for 31 days."""
+    from aiqleads.store import do_not_call
+    from aiqleads.store.vault import Vault
+
+    drawn_us, vault = _utc_us(as_of) or _now_us(), Vault.open(context.obj)
+    with _commerce(context.obj) as engine, file.open(encoding="ascii", errors="replace") as lines:
+        count = do_not_call.replace(engine, vault, lines, drawn_us)
+    vault.close()
+    emit({"numbers": count}, as_json=as_json)
+
+
 @app.command()
 def reconcile(context: typer.Context, as_json: Json = False) -> None:
     """Heal every payment whose outcome is open."""

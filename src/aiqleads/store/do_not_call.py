@@ -7,21 +7,24 @@ one tells nothing any more.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from aiqleads.domain import US_PER_DAY
-from aiqleads.store.bulk import parts
+from aiqleads.errors import InvalidInput
+from aiqleads.store.bulk import MANY, parts
 from aiqleads.store.database import reader
 from aiqleads.store.tables import do_not_call
-from aiqleads.store.transactions import insert_missing, writing
+from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
 #: how long a list may be relied upon
 LASTS_US = 31 * US_PER_DAY
 _DIGITS = 10
+# The row that says of which day the list is.
+_HEAD = b""
 _OTHER = re.compile(r"\D")
 
 
@@ -40,16 +43,37 @@ def replace(engine: Engine, vault: Vault, numbers: Iterable[str], as_of_us: int)
     """Takes in a list as of a day, in the place of the one before; how many numbers it has.
 
     numbers: in any writing; what is no number of North America is left out. as_of_us: when
-    the list was drawn, wall clock.
+    the list was drawn, wall clock. It is written piece by piece, so that the shop goes on, and
+    counts when all of it is there: until then who is in either list is listed. InvalidInput
+    for a list that is older than the one before.
     """
     known = sorted({digits for each in numbers if (digits := _digits(each))})
-    with writing(engine) as connection:
-        connection.execute(delete(do_not_call))
-        connection.execute(insert(do_not_call).values(digest=b"", as_of_us=as_of_us))
-        for some in parts(known):
-            rows = [{"digest": each, "as_of_us": as_of_us} for each in _digests(vault, some)]
-            insert_missing(connection, do_not_call, rows)
+    with reader(engine).connect() as connection:
+        before_us = _as_of_us(connection)
+    if before_us is not None and as_of_us < before_us:
+        raise InvalidInput("the list that is there is newer")
+    mark_us = as_of_us if as_of_us != before_us else as_of_us + 1
+    for some in parts(known):
+        _write(engine, _digests(vault, some), mark_us)
+    _write(engine, [_HEAD], mark_us)
+    while _drop_some(engine, mark_us):
+        pass
     return len(known)
+
+
+def _write(engine: Engine, digests: Sequence[bytes], as_of_us: int) -> None:
+    with writing(engine) as connection:
+        connection.execute(delete(do_not_call).where(do_not_call.c.digest.in_(digests)))
+        rows = [{"digest": each, "as_of_us": as_of_us} for each in digests]
+        connection.execute(insert(do_not_call), rows)
+
+
+def _drop_some(engine: Engine, mark_us: int) -> int:
+    older = do_not_call.c.as_of_us != mark_us
+    some = select(do_not_call.c.digest).where(older).limit(MANY)
+    with writing(engine) as connection:
+        gone = connection.execute(delete(do_not_call).where(do_not_call.c.digest.in_(some)))
+        return gone.rowcount
 
 
 def listed(
@@ -71,5 +95,11 @@ def listed(
 
 
 def _is_fresh(connection: Connection, now_us: int) -> bool:
-    as_of_us = connection.scalar(select(func.max(do_not_call.c.as_of_us)))
+    as_of_us = _as_of_us(connection)
     return as_of_us is not None and now_us - as_of_us <= LASTS_US
+
+
+def _as_of_us(connection: Connection) -> int | None:
+    """Of which day the list in force is, None where there is none."""
+    query = select(do_not_call.c.as_of_us).where(do_not_call.c.digest == _HEAD)
+    return connection.scalar(query)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from tests.lead_rows import CONSENT, add_batch, add_lead, add_submission
 
 from aiqleads.commerce.calling import calling_hours
@@ -22,10 +22,12 @@ from aiqleads.commerce.disclosure import Disclosure, as_json, disclose
 from aiqleads.commerce.lead_table import COLUMNS, as_csv
 from aiqleads.commerce.reports import Line
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
+from aiqleads.errors import InvalidInput
 from aiqleads.geo.time_zones import CONTIGUOUS, zones_of
 from aiqleads.settings import Settings
 from aiqleads.store import do_not_call
 from aiqleads.store.database import open_room
+from aiqleads.store.tables import do_not_call as table
 from aiqleads.store.vault import Vault
 
 ADA = {
@@ -145,6 +147,19 @@ def test_the_do_not_call_list_is_asked_and_grows_old(store: Store) -> None:
     assert store.one(now_us=NOON + 31 * US_PER_DAY).do_not_call == "listed"
     assert store.one(now_us=NOON + 31 * US_PER_DAY + 1).do_not_call == "unknown"
     assert do_not_call.replace(store.commerce, store.vault, [], NOON) == 0
+    assert store.one().do_not_call == "not_listed"
+    with pytest.raises(InvalidInput, match="newer"):
+        do_not_call.replace(store.commerce, store.vault, numbers, NOON - 1)
+
+
+def test_a_long_list_takes_the_place_of_another(store: Store) -> None:
+    add_submission(store.leads, store.vault, "L1", ADA)
+    many = [f"41955{49_000 + n}" for n in range(2_000)]
+    assert do_not_call.replace(store.commerce, store.vault, many, NOON) == 2_000
+    assert store.one().do_not_call == "listed"
+    assert do_not_call.replace(store.commerce, store.vault, many[:50], NOON + 5) == 50
+    with store.commerce.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(table)) == 51
     assert store.one().do_not_call == "not_listed"
 
 
