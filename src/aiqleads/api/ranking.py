@@ -274,7 +274,10 @@ def disclosed(state: ServiceState, lead_ids: Sequence[str]) -> dict[str, Disclos
 
 
 def _shown(state: ServiceState, lead_id: str) -> dict[str, Any]:
-    said = as_json(disclosed(state, [lead_id])[lead_id])
+    found = disclosed(state, [lead_id]).get(lead_id)
+    if found is None:
+        raise UnknownName(f"no lead {lead_id!r}")
+    said = as_json(found)
     return {
         "contact": schemas.Contact(**said["contact"]),
         "place": schemas.Place(**said["place"]),

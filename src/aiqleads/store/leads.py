@@ -237,11 +237,27 @@ def people(engine: Engine, vault: Vault, lead_ids: Iterable[str]) -> dict[str, P
     """The person of each lead; leads that nobody knows are left out.
 
     Name, e-mail and phone are each as the newest submission gave it that did; an address is
-    that of one submission, the newest that has one. Whether the caller may see them is not
-    asked here.
+    that of one submission, the newest that has one. A lead that gave way to another has what
+    its own submission said. Whether the caller may see them is not asked here.
     """
+    wanted = list(dict.fromkeys(lead_ids))
+    with reader(engine).connect() as connection:
+        rows = _sent(connection, wanted, submission.c.lead_id)
+        # What a lead was made of went to the lead that it gave way to; its buyer keeps it.
+        missing = set(wanted) - {row.lead_id for row in rows}
+        rows += _sent(connection, missing, lead.c.lead_id)
+    said = opened(vault, [(row.submission_id, row.key_id, row.contact) for row in rows])
+    found: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
+    for row, each in zip(rows, said, strict=True):
+        found.setdefault(row.lead_id, []).append((row, each))
+    return {lead_id: _person(sent) for lead_id, sent in found.items()}
+
+
+def _sent(connection: Connection, lead_ids: Iterable[str], of: ColumnElement[str]) -> list[Any]:
+    """Submissions with their consents, newest first: those under the leads (`of` is the
+    submission's lead_id), or the one that made each (`of` is the lead's)."""
     columns = (
-        submission.c.lead_id,
+        of.label("lead_id"),
         submission.c.submission_id,
         submission.c.key_id,
         submission.c.contact,
@@ -250,18 +266,15 @@ def people(engine: Engine, vault: Vault, lead_ids: Iterable[str]) -> dict[str, P
     )
     newest = (submission.c.received_market_us.desc(), submission.c.submission_id)
     joined = submission.outerjoin(consent, consent.c.submission_id == submission.c.submission_id)
-    query = select(*columns).select_from(joined).order_by(submission.c.lead_id, *newest)
-    with reader(engine).connect() as connection:
-        rows = [
-            row
-            for some in parts(lead_ids)
-            for row in connection.execute(query.where(submission.c.lead_id.in_(some)))
-        ]
-    said = opened(vault, [(row.submission_id, row.key_id, row.contact) for row in rows])
-    found: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
-    for row, each in zip(rows, said, strict=True):
-        found.setdefault(row.lead_id, []).append((row, each))
-    return {lead_id: _person(sent) for lead_id, sent in found.items()}
+    if of is lead.c.lead_id:
+        same = (submission.c.source == lead.c.source) & (
+            submission.c.source_key == lead.c.source_key
+        )
+        joined = joined.join(lead, same)
+    query = select(*columns).select_from(joined).order_by(of, *newest)
+    return [
+        row for some in parts(lead_ids) for row in connection.execute(query.where(of.in_(some)))
+    ]
 
 
 _CONSENT = tuple(each.name for each in fields(Consent))

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from tests.lead_rows import CONSENT, add_batch, add_lead, add_submission
 
 from aiqleads.commerce.calling import calling_hours
@@ -25,9 +25,11 @@ from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from aiqleads.errors import InvalidInput
 from aiqleads.geo.time_zones import CONTIGUOUS, zones_of
 from aiqleads.settings import Settings
-from aiqleads.store import do_not_call
+from aiqleads.store import do_not_call, links
 from aiqleads.store.database import open_room
 from aiqleads.store.tables import do_not_call as table
+from aiqleads.store.tables import lead
+from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
 ADA = {
@@ -133,6 +135,21 @@ def test_a_person_who_was_forgotten_is_empty_and_answers_may_be_no_json(store: S
     assert store.of("L1", "L9", "L1").keys() == {"L1"}
 
 
+def test_a_lead_that_gave_way_to_another_stays_its_buyers(store: Store) -> None:
+    add_lead(store.leads, "L2")
+    add_submission(store.leads, store.vault, "L2", {"name": "Ada, later"}, number=2)
+    own = add_submission(store.leads, store.vault, "L1", ADA)
+    with writing(store.leads) as connection:
+        connection.execute(update(lead).values(source_key=own).where(lead.c.lead_id == "L1"))
+        links.move(connection, [(own, "L2", "same phone")])
+        links.merge(connection, [("L1", "L2")])
+    assert store.one("L1").person.phone == ADA["phone"]
+    assert store.one("L1").person.name == "Ada Reed"
+    assert len(store.one("L1").person.consents) == 1
+    assert store.one("L2").person.name == "Ada, later"
+    assert store.one("L2").person.phone == ADA["phone"]
+
+
 # --- do not call -------------------------------------------------------------------
 
 
@@ -142,7 +159,7 @@ def test_the_do_not_call_list_is_asked_and_grows_old(store: Store) -> None:
     add_submission(store.leads, store.vault, "L2", {"phone": "+1 212 555 0199"})
     numbers = ["419,5550123", "419 555 0123", "12", "+44 20 7946 0000"]
     assert do_not_call.replace(store.commerce, store.vault, numbers, NOON) == 1
-    flags = {lead: made.do_not_call for lead, made in store.of("L1", "L2").items()}
+    flags = {lead_id: made.do_not_call for lead_id, made in store.of("L1", "L2").items()}
     assert flags == {"L1": "listed", "L2": "not_listed"}
     assert store.one(now_us=NOON + 31 * US_PER_DAY).do_not_call == "listed"
     assert store.one(now_us=NOON + 31 * US_PER_DAY + 1).do_not_call == "unknown"
