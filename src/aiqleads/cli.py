@@ -312,7 +312,7 @@ def work(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """The background process: parse what was pushed, publish it, heal payments."""
+    """The background process: parse pushes, publish, heal payments, deliver what was sold."""
     import threading
 
     from aiqleads.work import Rhythm
@@ -324,8 +324,8 @@ def work(
     done = run(context.obj, once=once, stop=stop, rhythm=Rhythm(interval=interval))
     emit(done, as_json=as_json)
     if once:
-        nothing = not (done.pushes or done.put_off or done.published or done.payments)
-        raise typer.Exit(4 if done.failed else 3 if nothing else 0)
+        did = (done.pushes, done.put_off, done.published, done.payments, done.delivered)
+        raise typer.Exit(4 if done.failed or done.undelivered else 0 if any(did) else 3)
 
 
 @app.command()
@@ -530,6 +530,26 @@ def keys_revoke(
     with _commerce(context.obj) as engine:
         agents.revoke_key(engine, key_id, _now_us())
     emit({"key_id": key_id, "revoked": True}, as_json=as_json)
+
+
+@app.command("do-not-call")
+def take_do_not_call(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Numbers, one a line.")],
+    as_of: Annotated[
+        datetime | None, typer.Option(help="When the list was drawn (UTC); now if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take in the do-not-call list, in the place of the one before; it counts for 31 days."""
+    from aiqleads.store import do_not_call
+    from aiqleads.store.vault import Vault
+
+    drawn_us, vault = _utc_us(as_of) or _now_us(), Vault.open(context.obj)
+    with _commerce(context.obj) as engine, file.open(encoding="ascii", errors="replace") as lines:
+        count = do_not_call.replace(engine, vault, lines, drawn_us)
+    vault.close()
+    emit({"numbers": count}, as_json=as_json)
 
 
 @app.command()

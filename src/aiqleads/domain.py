@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from aiqleads.errors import InvalidInput
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
 US_PER_DAY = 24 * US_PER_HOUR
+
+
+def moment(us: int) -> str:
+    """ISO 8601 in UTC of microseconds since the epoch, to the second."""
+    return datetime.fromtimestamp(us // US_PER_SECOND, UTC).isoformat().replace("+00:00", "Z")
 
 
 class Intent(StrEnum):

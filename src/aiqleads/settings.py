@@ -58,6 +58,27 @@ class Settings(BaseSettings):
         default=None,
         description="TOML of how each source is reached and proves itself; unset, data/feeds.toml.",
     )
+    smtp_host: str | None = Field(
+        default=None,
+        description="Mail server for leads that go out by e-mail; "
+        "unset, the mails are written to data/outgoing/mail.",
+    )
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Port of the mail server.")
+    smtp_user: str | None = Field(default=None, description="User at the mail server.")
+    smtp_password: SecretStr | None = Field(
+        default=None, description="Password at the mail server."
+    )
+    smtp_tls: bool = Field(
+        default=True, description="Whether the mail server must encrypt (STARTTLS)."
+    )
+    mail_from: str = Field(
+        default="leads@aiqleads.example", description="Sender of leads that go out by e-mail."
+    )
+    private_webhooks: bool = Field(
+        default=False,
+        description="Whether webhooks may go to this machine and to private networks, "
+        "and by http; for tests and for one's own network.",
+    )
     mlflow_tracking_uri: str | None = Field(
         default=None, description="MLflow's store; unset, mlruns/mlflow.db."
     )
@@ -79,6 +100,11 @@ class Settings(BaseSettings):
     def feeds_file(self) -> Path:
         """TOML of the sources' secrets, forms and addresses; it need not exist."""
         return self.feeds or self.data / "feeds.toml"
+
+    @cached_property
+    def outgoing(self) -> Path:
+        """Directory of mails and CSV files with leads for their buyers: personal data."""
+        return self.data / "outgoing"
 
     @cached_property
     def reports(self) -> Path:

@@ -1,8 +1,9 @@
-"""The one background process: parses what was pushed, publishes it, heals payments.
+"""The one background process: parses pushes, publishes, heals payments, delivers what was sold.
 
 Every step may be cut off by a kill and done again: a push is waiting until what it holds is
-stored, taking it in again changes nothing, a snapshot is in force or not, and a sweep of
-payments starts wherever they stand. One worker runs per home.
+stored, taking it in again changes nothing, a snapshot is in force or not, a sweep of
+payments starts wherever they stand, and what was sent but not noted is sent again under its
+id. One worker runs per home.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -22,6 +24,7 @@ from sqlalchemy import Engine
 
 from aiqleads.commerce import recharge
 from aiqleads.commerce.consent import Register, settle
+from aiqleads.commerce.delivery import Courier
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.commerce.reconcile import sweep
 from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, Refused
@@ -54,6 +57,7 @@ class Rhythm:
     sweep_every: float = 60.0
     settle_every: float = 60.0
     watch_every: float = 60.0
+    deliver_every: float = 1.0
     beat_every: float = 5.0
     after_fault: float = 30.0
     at_once: int = 200
@@ -63,7 +67,8 @@ class Rhythm:
 class Done:
     """What was done. pushes: parsed; put_off: to be tried again; failed: given up.
 
-    published: versions of snapshots. payments: brought to their end.
+    published: versions of snapshots. payments: brought to their end. delivered: events that
+    arrived at agents' systems; undelivered: those given up.
     """
 
     pushes: int = 0
@@ -71,6 +76,8 @@ class Done:
     failed: int = 0
     published: tuple[str, ...] = ()
     payments: int = 0
+    delivered: int = 0
+    undelivered: int = 0
 
     def __add__(self, other: Done) -> Done:
         return Done(
@@ -79,6 +86,8 @@ class Done:
             self.failed + other.failed,
             self.published + other.published,
             self.payments + other.payments,
+            self.delivered + other.delivered,
+            self.undelivered + other.undelivered,
         )
 
 
@@ -91,6 +100,7 @@ class _Desk:
     leads: Engine
     commerce: Engine
     payments: Payments
+    courier: Courier
     rhythm: Rhythm
     now_us: Callable[[], int]
     due: dict[str, float] = field(default_factory=dict)
@@ -133,6 +143,7 @@ def work(
             _watch(desk)
             _settle(desk)
             total += parsed + _publish(desk, at_once=once and not parsed.pushes) + _heal(desk)
+            total += _deliver(desk, to_the_end=once and not parsed.pushes)
             if once and not parsed.pushes:
                 break
             if not parsed.pushes:
@@ -154,9 +165,11 @@ def _desk(settings: Settings, rhythm: Rhythm, now_us: Callable[[], int]) -> Iter
         vault = Vault.open(settings)
         leads, commerce = open_room(settings, "leads"), open_room(settings, "commerce")
         payments = open_payments(settings)
+        courier = Courier(settings, leads, commerce, vault, _time_zones(settings), now_us)
         try:
-            yield _Desk(settings, vault, leads, commerce, payments, rhythm, now_us)
+            yield _Desk(settings, vault, leads, commerce, payments, courier, rhythm, now_us)
         finally:
+            courier.close()
             commerce.dispose()
             leads.dispose()
             vault.close()
@@ -384,3 +397,33 @@ def _heal(desk: _Desk) -> Done:
         log.error("sweep_failed", why=_why(error))
         return Done()
     return Done(payments=found.healed + found.strays)
+
+
+# --- delivery ----------------------------------------------------------------------
+
+
+def _time_zones(settings: Settings) -> Callable[[str], str | None]:
+    """Time zone of a market by its name, None for one that nobody knows any more."""
+
+    @lru_cache
+    def timezone_of(market: str) -> str | None:
+        try:
+            return load_market(market, settings).timezone
+        except InvalidInput:
+            return None
+
+    return timezone_of
+
+
+def _deliver(desk: _Desk, *, to_the_end: bool) -> Done:
+    """Begins what is due to be sent; it goes on in threads, unless it is waited for here."""
+    if not to_the_end and not desk.is_due("deliver", desk.rhythm.deliver_every):
+        return Done()
+    try:
+        while desk.courier.start() and to_the_end:
+            desk.courier.drain()
+            desk.beat()
+    except Exception as error:
+        log.error("delivery_failed", why=_why(error))
+    found = desk.courier.taken()
+    return Done(delivered=found.arrived, undelivered=found.dead)

@@ -189,6 +189,13 @@ def test_a_shop_without_sales_keeps_its_invariants(shell: Shell) -> None:
     assert shell.json("reconcile")["healed"] == 0
 
 
+def test_a_do_not_call_list_is_taken_in(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "numbers.txt"
+    file.write_text("419,5550123\n212-555-0199\n\nnone\n")
+    assert shell.json("do-not-call", file, "--as-of", "2026-11-01") == {"numbers": 2}
+    refused(shell("do-not-call", file, "--as-of", "2026-10-01"), "newer")
+
+
 def test_help_is_given_and_a_misspelt_option_is_exit_code_2(shell: Shell) -> None:
     assert "ingest" in shell("--help").stdout
     assert shell("ingest", "--markte", "x").returncode == 2

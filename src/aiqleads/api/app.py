@@ -6,7 +6,17 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 
-from aiqleads.api import consents, feeds, money, operations, problems, ranking, seats, shop
+from aiqleads.api import (
+    consents,
+    delivery,
+    feeds,
+    money,
+    operations,
+    problems,
+    ranking,
+    seats,
+    shop,
+)
 from aiqleads.api.auth import KeyRing
 from aiqleads.api.edge import Edge
 from aiqleads.api.openapi import describe
@@ -35,7 +45,8 @@ def create_app(state: ServiceState) -> FastAPI:
     app.state.service = state
     app.state.keys = KeyRing()
     problems.install(app)
-    for part in (ranking, shop, money, seats, consents, feeds, operations):
+    # What is told of leads.csv must come before leads/{lead_id}.
+    for part in (delivery, ranking, shop, money, seats, consents, feeds, operations):
         app.include_router(part.router)
     app.include_router(probes)
     document: dict[str, Any] = {}

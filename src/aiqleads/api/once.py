@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from aiqleads.api.auth import Caller
 from aiqleads.api.problems import from_error
 from aiqleads.api.state import ServiceState
 from aiqleads.commerce import idempotency
-from aiqleads.errors import AIQLeadsError, Refused
+from aiqleads.errors import AIQLeadsError, NotReady, Refused
 from aiqleads.store import audit
 from aiqleads.store.transactions import writing
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"
 _FAULT = 500
+_SEALED = "stored answer"
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class OneAnswer:
         scope: str,
         work: Callable[[], Response],
         *,
-        secret: str | None = None,
+        secret: bool = False,
     ) -> Response:
         """The stored answer of this request, or else what `work` answers, stored and audited.
 
-        scope: whose keys these are: an agent, or an operator's key. secret: a member of the
-        answer that is shown once and stored as null.
+        scope: whose keys these are: an agent, or an operator's key.
 
+        secret: the answer is stored sealed under a key of its own in the vault.
         A refusal is an answer and is stored. After a fault of ours, and while the outcome of
         a payment is not known (202), the request may run again: it goes on where it stopped.
         Refused: `idempotency-mismatch` 422, `idempotency-in-progress` 409.
@@ -59,9 +59,8 @@ class OneAnswer:
         rooms = (state.commerce, scope, self.key)
         earlier = idempotency.begin(*rooms, self.digest, state.now_us())
         if earlier is not None:
-            return Response(
-                earlier.body, earlier.status, {REPLAYED: "true"}, media_type=earlier.media_type
-            )
+            body = _unsealed(state, scope, earlier.body) if secret else earlier.body
+            return Response(body, earlier.status, {REPLAYED: "true"}, media_type=earlier.media_type)
         try:
             answer, is_final = _answer(work)
         except BaseException:
@@ -72,9 +71,10 @@ class OneAnswer:
         # that could not be kept is made again from the ids that the key gives.
         with suppress(Refused):
             if is_final:
-                kept = idempotency.Answer(
-                    answer.status_code, answer.media_type or "", _without(answer, secret)
-                )
+                body = bytes(answer.body)
+                if secret:
+                    (body,) = state.vault.seal([_key_id(scope)], [_SEALED], [body])
+                kept = idempotency.Answer(answer.status_code, answer.media_type or "", body)
                 acted = (self.request.state.caller.actor, self.action)
                 idempotency.finish(*rooms, kept, state.now_us(), acted=acted)
             else:
@@ -88,11 +88,15 @@ def note(state: ServiceState, caller: Caller, action: str) -> None:
         audit.note(connection, caller.actor, action, HTTPStatus.OK, state.now_us())
 
 
-def _without(answer: Response, secret: str | None) -> bytes:
-    body = bytes(answer.body)
-    if secret is None or answer.status_code >= HTTPStatus.BAD_REQUEST:
-        return body
-    return json.dumps(json.loads(body) | {secret: None}).encode()
+def _key_id(scope: str) -> str:
+    return f"answers:{scope}"
+
+
+def _unsealed(state: ServiceState, scope: str, body: bytes) -> bytes:
+    (text,) = state.vault.unseal([_key_id(scope)], [_SEALED], [body])
+    if text is None:
+        raise NotReady("the stored answer cannot be opened any more; use a new key")
+    return text
 
 
 def _answer(work: Callable[[], Response]) -> tuple[Response, bool]:

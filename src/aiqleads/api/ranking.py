@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from aiqleads.api.auth import Caller, Operator, Reader, Teller
 from aiqleads.api.cursors import decode, encode
 from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce.availability import unavailable
+from aiqleads.commerce.disclosure import Disclosure, as_json, disclose
 from aiqleads.commerce.orders import bought
 from aiqleads.commerce.pricing import Quote, quote, quote_many
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND, Tier
@@ -24,7 +26,7 @@ from aiqleads.recommend.candidates import Filters, Rows, offered
 from aiqleads.recommend.cards import card, moment, shown_quality, shown_received
 from aiqleads.recommend.recommend import Recommendation, recommend
 from aiqleads.recommend.snapshot import Snapshot
-from aiqleads.store import agents, interactions, leads
+from aiqleads.store import agents, interactions
 
 VARIANT = "champion"
 #: events older than this are refused, and clocks may run ahead by as much as the second figure
@@ -188,7 +190,7 @@ def lead(
         price=price,
         notice=snapshot.manifest.notice,
     )
-    return answer.model_copy(update=_disclosed(state, lead_id)) if mine else answer
+    return answer.model_copy(update=_shown(state, lead_id)) if mine else answer
 
 
 def filters_of(body: schemas.LeadFilters) -> Filters:
@@ -266,35 +268,26 @@ def prices_of(snapshot: Snapshot, rows: Rows, tier: Tier, now_market_us: int) ->
     return prices
 
 
-#: facts of a lead that its buyer sees as they are
-_FACTS = (
-    "intent",
-    "property_type",
-    "ask_price_cents",
-    "currency",
-    "beds",
-    "baths",
-    "living_area_sqft",
-    "lot_area_sqft",
-    "garage_area_sqft",
-    "rooms",
-    "year_built",
-    "source",
-    "submissions",
-    "quality",
-)
+def disclosed(state: ServiceState, lead_ids: Sequence[str]) -> dict[str, Disclosure]:
+    """What only the buyer of each lead sees; whether the caller is that is not asked here."""
+    manifest = state.snapshot.manifest
+    zones = {manifest.market: manifest.timezone}
+    return disclose(state.leads, state.commerce, state.vault, lead_ids, state.now_us(), zones.get)
 
 
-def _disclosed(state: ServiceState, lead_id: str) -> dict[str, Any]:
-    """What only the buyer of a lead sees."""
-    facts = leads.lead_row(state.leads, lead_id)
+def _shown(state: ServiceState, lead_id: str) -> dict[str, Any]:
+    found = disclosed(state, [lead_id]).get(lead_id)
+    if found is None:
+        raise UnknownName(f"no lead {lead_id!r}")
+    said = as_json(found)
     return {
-        "contact": schemas.Contact(**leads.lead_contact(state.leads, state.vault, lead_id)),
-        "place": schemas.Place(
-            lon=facts["lon"], lat=facts["lat"], precision=facts["place_precision"]
-        ),
-        "facts": {name: facts[name] for name in _FACTS},
-        "invented": facts["invented"],
+        "contact": schemas.Contact(**said["contact"]),
+        "place": schemas.Place(**said["place"]),
+        "facts": said["facts"],
+        "answers": said["answers"],
+        "consents": [schemas.ConsentProof(**each) for each in said["consents"]],
+        "calling": schemas.CallingHours(**said["calling"]),
+        "invented": said["invented"],
     }
 
 

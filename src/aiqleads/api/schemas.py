@@ -235,24 +235,62 @@ class LeadPage(Answer):
 
 
 class Contact(Answer):
-    """Who the person behind a lead is; `invented` says that nobody is."""
+    """Who the person behind a lead is, '' for what is not known; `invented`: nobody is."""
 
     name: str
     email: str
     phone: str
+    address: str
+    unit: str
+    city: str
+    state: str
+    zip: str
     invented: bool
+    do_not_call: Annotated[
+        Literal["listed", "not_listed", "unknown"],
+        Field(description="by the do-not-call list that the operator took in last"),
+    ]
+
+
+class ConsentProof(Answer):
+    """What the person agreed to; `sellers`: to how many agents it may be sold."""
+
+    text: str
+    text_version: str
+    channel: str
+    given_at: str
+    source: str
+    proof: Annotated[str, Field(description="certificate, or the source's own id")]
+    sellers: int
+    revoked_at: str | None
+
+
+class CallingHours(Answer):
+    """When the person may be telephoned: `from` to `until`, local time in each of the zones.
+
+    `opens_at` and `closes_at` are of the window that is open, else of the next one.
+    """
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+    time_zones: list[str]
+    from_: Annotated[str, Field(alias="from", examples=["08:00"])]
+    until: Annotated[str, Field(examples=["21:00"])]
+    open_now: bool
+    opens_at: str
+    closes_at: str
 
 
 class Place(Answer):
     """Exactly where a lead is, degrees WGS 84; `precision` says how well that is known."""
 
-    lon: float
-    lat: float
+    lon: float | None
+    lat: float | None
     precision: str
 
 
 class LeadAnswer(Answer):
-    """One lead; `contact` and `place` are for an agent who bought it, and for nobody else."""
+    """One lead; all from `contact` on is for an agent who bought it, and for nobody else."""
 
     lead_id: str
     purchased: bool
@@ -262,6 +300,11 @@ class LeadAnswer(Answer):
     contact: Contact | None = None
     place: Place | None = None
     facts: dict[str, Any] | None = None
+    answers: Annotated[
+        dict[str, Any] | None, Field(description="what else the person said, word for word")
+    ] = None
+    consents: Annotated[list[ConsentProof] | None, Field(description="newest first")] = None
+    calling: CallingHours | None = None
     invented: str | None = None
     notice: str
 
@@ -699,7 +742,7 @@ class MemberRequest(Body):
 
 
 class MemberAnswer(Answer):
-    """Who has a seat; `key` only in the answer that made it, and never again."""
+    """Who has a seat; `key` only in the answer that made it."""
 
     member_id: str
     name: str
@@ -818,3 +861,73 @@ class SuppressionCounts(Answer):
     suppressed: int
     revoked: int
     lifted: int
+
+
+# --- delivery ----------------------------------------------------------------------
+
+
+class DeliveryRequest(Body):
+    """Where leads that the agent bought are sent: a webhook, an e-mail address, or files."""
+
+    channel: Literal["webhook", "email", "csv"]
+    url: Annotated[str | None, Field(max_length=2000, description="of a webhook, https")] = None
+    address: Annotated[str | None, Field(max_length=254, description="e-mail address")] = None
+    new_secret: Annotated[
+        bool,
+        Field(description="a new signing secret; the one before signs beside it for a day"),
+    ] = False
+    backlog: Annotated[bool, Field(description="also sends what was not delivered until now")] = (
+        False
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> DeliveryRequest:
+        if (self.channel == "webhook") != (self.url is not None):
+            raise ValueError("a webhook needs a url, and nothing else has one")
+        if (self.channel == "email") != (self.address is not None):
+            raise ValueError("an e-mail needs an address, and nothing else has one")
+        return self
+
+
+class DeliveryAnswer(Answer):
+    """Where leads are sent. `secret` is shown once, to the request that made it."""
+
+    channel: str
+    url: str | None
+    address: str | None
+    secret: str | None
+    previous_secret_until: str | None
+    events: Annotated[dict[str, int], Field(description="how many are in each state")]
+    created_at: str
+    changed_at: str
+    notice: Annotated[str, Field(description="what of this does not leave the service")]
+
+
+class DeliveryRemoved(Answer):
+    """How many events that waited are given up."""
+
+    given_up: int
+
+
+class DeliveryEvent(Answer):
+    """Something to tell an agent's system; `delivery_id` is the webhook's `webhook-id`."""
+
+    delivery_id: str
+    kind: str
+    order_id: str | None
+    lead_id: str | None
+    state: Literal["waiting", "delivered", "dead"]
+    attempts: int
+    created_at: str
+    next_try_at: str | None
+    last_try_at: str | None
+    last_status: Annotated[int | None, Field(description="of the last HTTP answer")]
+    failure: str | None
+    delivered_at: str | None
+
+
+class DeliveryPage(Answer):
+    """An agent's events, newest first."""
+
+    items: list[DeliveryEvent]
+    next_cursor: str | None

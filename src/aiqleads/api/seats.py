@@ -34,7 +34,7 @@ def list_members(caller: Depositor, state: State) -> schemas.MemberList:
 def add_member(
     caller: Depositor, once: Once, body: schemas.MemberRequest, state: State
 ) -> Response:
-    """Gives somebody a seat and a key; the key is in this answer and nowhere else."""
+    """Gives somebody a seat and a key; the key is in this answer alone."""
 
     def work() -> Response:
         member_id = new_id("mem", caller.agent, once.seed)
@@ -44,7 +44,7 @@ def add_member(
         answer = _member(made).model_copy(update={"key": key})
         return JSONResponse(answer.model_dump(mode="json"), 201)
 
-    return once.run(state, caller.agent, work, secret="key")  # noqa: S106  (a member's name)
+    return once.run(state, caller.agent, work, secret=True)
 
 
 @router.delete("/v1/members/{member_id}", status_code=204)

@@ -38,7 +38,7 @@ from aiqleads.commerce import (
     wallet,
 )
 from aiqleads.commerce.reconcile import receive_webhook
-from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, US_PER_DAY
+from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
@@ -294,19 +294,10 @@ def orders_csv(
     until: Annotated[date | None, Query(description="last day (UTC)")] = None,
 ) -> Response:
     """Every lead that the agent bought, a line each, oldest first."""
-    found = reports.lines(
-        state.commerce,
-        caller.agent,
-        0 if since is None else _midnight_us(since),
-        None if until is None else _midnight_us(until) + US_PER_DAY,
-    )
+    found = reports.lines(state.commerce, caller.agent, *reports.days_us(since, until))
     name = f'attachment; filename="orders-{caller.agent}.csv"'
     headers = {"Content-Disposition": name}
     return StreamingResponse(reports.as_csv(found), media_type="text/csv", headers=headers)
-
-
-def _midnight_us(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * US_PER_DAY
 
 
 @router.get("/v1/spend")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
-from aiqleads.commerce import consent
+from aiqleads.commerce import consent, events
 from aiqleads.commerce.caps import check_purchase
 from aiqleads.commerce.consent import Register
 from aiqleads.commerce.debts import check_nothing_owed
@@ -118,8 +118,8 @@ def pay_by_wallet(
     """Buys every lead of the holds out of the wallet; the order it returns is `paid`.
 
     One transaction under the agent's locked row: tokens and balance are checked, slots sold,
-    the order written, the ledger posted. key: as in `holds.place`. register: asked for the
-    consents just before; without it those count that were noted with the holds.
+    the order and the outbox written, the ledger posted. key: as in `holds.place`. register:
+    asked for the consents just before; without it those count that were noted with the holds.
 
     Refused: `suppressed` 409 and `lead-withheld` 409 (lead_id) for a lead that may not be sold
     any more, `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
@@ -148,6 +148,7 @@ def pay_by_wallet(
                 connection, (item.lead_id, item.slot, item.token), agent_id, order_id, now_us
             ):
                 raise Refused("hold-expired", "the hold is over", lead_ids=[item.lead_id])
+        events.sold(connection, order, now_us)
         ledger.post(
             connection,
             f"wallet:{order_id}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 
+from aiqleads.commerce import events
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest.reach import contact_keys
 from aiqleads.store import consents as rows
@@ -272,7 +273,7 @@ def _tell(
     connection: Connection, agent_id: str, kind: str, lead_id: str, text: str, now_us: int
 ) -> int:
     told = Notice(f"{kind}:{lead_id}:{agent_id}", agent_id, kind, lead_id, text, now_us)
-    return returns.tell(connection, told)
+    return events.notify(connection, told)
 
 
 def settle(leads: Engine, commerce: Engine, now_us: int) -> int:

@@ -26,9 +26,10 @@ from sqlalchemy import (
     text,
 )
 
+from aiqleads.commerce import events
 from aiqleads.commerce.movements import BALANCE, names_of
 from aiqleads.commerce.payments import CardIntent, CardRefund, Movement, OutcomeUnknown, Payments
-from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, US_PER_SECOND
+from aiqleads.domain import ENTITLEMENTS, US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from aiqleads.store import consents, ledger
 from aiqleads.store.database import reader
 from aiqleads.store.orders import DEAD, SOLD
@@ -36,6 +37,7 @@ from aiqleads.store.refunds import read_until
 from aiqleads.store.tables import (
     account,
     agent,
+    delivery_endpoint,
     entry,
     hold,
     hold_extension,
@@ -44,6 +46,7 @@ from aiqleads.store.tables import (
     lead_slot,
     order_item,
     orders,
+    outbox,
     payment_attempt,
     refund,
     txn,
@@ -53,6 +56,8 @@ from aiqleads.store.tables import (
 OPEN_TOO_LONG_US = 2 * US_PER_HOUR
 #: a revocation is dated when it was asked for, a moment before anybody can see it
 REVOKED_SLACK_US = 60 * US_PER_SECOND
+#: an event that nobody tried to deliver this long after its turn came is a finding (D1)
+OVERDUE_US = US_PER_DAY
 _SHOWN = 5
 _SKEW_S = 300
 
@@ -80,6 +85,8 @@ ABOUT = {
     "P6": "captured less refunds, disputes and fees at Stripe equals the ledger's clearing account",
     "P7": "no more is refunded than was captured",
     "C1": "each sale notes the consent that it rests on, found in force after the lead was held",
+    "D1": "what was sold to an agent with an endpoint is delivered, has its turn, or is given up",
+    "D2": "each lead of a sold order has its event in the outbox, and no other order has",
 }
 
 
@@ -101,13 +108,14 @@ def check(
 ) -> dict[str, Finding]:
     """Checks every invariant of this shop; keys are the names in `ABOUT`, in that order.
 
-    payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5).
+    payments: to compare with Stripe. now_us: wall clock, for what depends on time (H6, P5, D1).
     leads: the room, to compare what sales rest on with it.
     """
     with _one_moment(engine).connect() as connection:
         found = {name: ask(connection) for name, ask in _STORED.items()}
         found["H6"] = _too_many_holds(connection, now_us)
         found["P5"] = _open_too_long(connection, now_us)
+        found["D1"] = _undelivered(connection, now_us)
         sales = _sold_by_consent(connection) if leads is not None else []
         if payments is not None:
             # Stripe out of reach is no finding: what it alone can tell stays unanswered.
@@ -443,6 +451,33 @@ def _over_refunded(connection: Connection) -> list[str]:
     return list(connection.execute(over).scalars())
 
 
+def _untold(connection: Connection) -> list[str]:
+    event_of = and_(
+        outbox.c.kind == events.SOLD,
+        outbox.c.order_id == order_item.c.order_id,
+        outbox.c.lead_id == order_item.c.lead_id,
+        outbox.c.agent_id == orders.c.agent_id,
+    )
+    is_sold = orders.c.state.in_(SOLD)
+    wrong = (
+        select(order_item.c.order_id)
+        .select_from(_sold_items.outerjoin(outbox, event_of))
+        .where(is_sold != outbox.c.event_id.is_not(None))
+    )
+    orphan = (
+        select(outbox.c.event_id)
+        .outerjoin(
+            order_item,
+            and_(
+                order_item.c.order_id == outbox.c.order_id,
+                order_item.c.lead_id == outbox.c.lead_id,
+            ),
+        )
+        .where(outbox.c.kind == events.SOLD, order_item.c.order_id.is_(None))
+    )
+    return [i for query in (wrong, orphan) for i in connection.execute(query).scalars()]
+
+
 _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "L1": _unbalanced,
     "L2": _unguarded,
@@ -461,6 +496,7 @@ _STORED: dict[str, Callable[[Connection], list[str]]] = {
     "P1": _paid_twice,
     "P7": _over_refunded,
     "C1": _unagreed,
+    "D2": _untold,
 }
 
 
@@ -495,6 +531,21 @@ def _open_too_long(connection: Connection, now_us: int) -> list[str]:
     )
     asked = (stuck, open_without, no_refund)
     return [i for query in asked for i in connection.execute(query).scalars()]
+
+
+def _undelivered(connection: Connection, now_us: int) -> list[str]:
+    tried = and_(outbox.c.delivered_us.is_not(None), outbox.c.attempts > 0)
+    told = or_(
+        and_(outbox.c.state == "delivered", tried),
+        and_(outbox.c.state == "dead", outbox.c.failure.is_not(None)),
+        and_(outbox.c.state == "waiting", outbox.c.next_try_us > now_us - OVERDUE_US),
+    )
+    lost = (
+        select(outbox.c.event_id)
+        .join(delivery_endpoint, delivery_endpoint.c.agent_id == outbox.c.agent_id)
+        .where(outbox.c.kind == events.SOLD, not_(told))
+    )
+    return list(connection.execute(lost).scalars())
 
 
 def _against_stripe(connection: Connection, payments: Payments) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine
 
-from aiqleads.commerce import consent, debts, movements, refunds
+from aiqleads.commerce import consent, debts, events, movements, refunds
 from aiqleads.commerce.consent import CONSENT_ENDED, Register
 from aiqleads.commerce.payments import (
     CardDeclined,
@@ -34,7 +34,7 @@ from aiqleads.store.database import reader
 from aiqleads.store.ledger import REVENUE, STRIPE_CLEARING, Leg
 from aiqleads.store.orders import DEAD, OPEN, Attempt, Order
 from aiqleads.store.refunds import opened as open_refunds
-from aiqleads.store.returns import Notice, tell
+from aiqleads.store.returns import Notice
 from aiqleads.store.tables import webhook_inbox
 from aiqleads.store.transactions import insert_missing, writing
 
@@ -278,6 +278,7 @@ def _commit(engine: Engine, order: Order, now_us: int, register: Register | None
                 key = (item.lead_id, item.slot, item.token)
                 if not holds.sell(connection, key, order.agent_id, order.order_id, now_us):
                     raise _HoldLost
+            events.sold(connection, order, now_us)
     except _HoldLost:
         _end(engine, order, "canceled", "hold-lost")
     except Refused as problem:
@@ -426,7 +427,7 @@ def _close_topup(
             text = f"your wallet no longer tops itself up: {failure or state}"
             about = f"recharge-paused:{attempt_id}"
             told = Notice(about, attempt.agent_id, "recharge-paused", None, text, now_us)
-            tell(connection, told)
+            events.notify(connection, told)
     if attempt is None:
         raise AssertionError(f"{attempt_id} is gone")
     return _topup(attempt)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import Engine, and_, select
 
-from aiqleads.domain import US_PER_SECOND
+from aiqleads.domain import US_PER_DAY, US_PER_SECOND, moment
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.store.database import reader
 from aiqleads.store.orders import SETTLED, SOLD
@@ -29,6 +30,8 @@ COLUMNS = (
     "returned",
     "credited",
 )
+# What a spreadsheet takes for a formula; a telephone number is none.
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d\s().-]*$)")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,22 @@ def lines(
     return _lines(engine, *bounds)
 
 
+def line(engine: Engine, agent_id: str, order_id: str, lead_id: str) -> Line | None:
+    """One lead of an order as it was sold to the agent; None where it was not."""
+    mine = (orders.c.agent_id == agent_id, orders.c.order_id == order_id)
+    return next(iter(_lines(engine, *mine, order_item.c.lead_id == lead_id)), None)
+
+
+def days_us(since: date | None, until: date | None) -> tuple[int, int | None]:
+    """[since, until) in microseconds of two days (UTC), the second one included."""
+    first, after = (None if day is None else _midnight_us(day) for day in (since, until))
+    return first or 0, None if after is None else after + US_PER_DAY
+
+
+def _midnight_us(day: date) -> int:
+    return (day - date(1970, 1, 1)).days * US_PER_DAY
+
+
 def _lines(engine: Engine, *bounds: Any) -> list[Line]:
     of_item = and_(
         hold_item.c.lead_id == order_item.c.lead_id,
@@ -156,15 +175,29 @@ def _lines(engine: Engine, *bounds: Any) -> list[Line]:
 def as_csv(found: Sequence[Line]) -> Iterator[str]:
     """The lines as CSV (RFC 4180) with a header, piece by piece; money with two decimals."""
     for row in [COLUMNS, *map(_cells, found)]:
-        text = io.StringIO()
-        csv.writer(text).writerow(row)
-        yield text.getvalue()
+        yield csv_text([row])
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV (RFC 4180). Text that a stranger wrote is never a spreadsheet's formula."""
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and _FORMULA.match(text) else text
 
 
 def _cells(line: Line) -> tuple[str, ...]:
     return (
         line.order_id,
-        _moment(line.created_us).isoformat().replace("+00:00", "Z"),
+        moment(line.created_us),
         line.state,
         line.pay_with,
         line.lead_id,

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from aiqleads.commerce import debts
+from aiqleads.commerce import debts, events
 from aiqleads.commerce.caps import month_us, next_month_us
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.limits import seconds_until
@@ -246,4 +246,4 @@ def _tell(
     connection: Connection, agent_id: str, kind: str, lead_id: str, text: str, now_us: int
 ) -> None:
     notice_id = f"{kind}:{lead_id}:{agent_id}"
-    rows.tell(connection, Notice(notice_id, agent_id, kind, lead_id, text, now_us))
+    events.notify(connection, Notice(notice_id, agent_id, kind, lead_id, text, now_us))

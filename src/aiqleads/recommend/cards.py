@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiqleads.domain import US_PER_HOUR, US_PER_SECOND
+from aiqleads.domain import US_PER_HOUR
+from aiqleads.domain import moment as moment  # said here, too, for those who show cards
 from aiqleads.geo.privacy import WITHHELD
 from aiqleads.recommend.snapshot import LEAD_FACTS, Snapshot
 
@@ -79,11 +79,6 @@ def card(snapshot: Snapshot, row: int) -> Card:
         received=_hour(fact["received_market_us"]),
         available_until=_hour(fact["expires_market_us"]),
     )
-
-
-def moment(us: int) -> str:
-    """ISO 8601 in UTC of microseconds since the epoch, to the second."""
-    return datetime.fromtimestamp(us // US_PER_SECOND, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _hour(us: int) -> str:

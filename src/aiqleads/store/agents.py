@@ -22,6 +22,7 @@ SCOPES = {
     "cart:write": "holds, checkout, returns and the agent's own contacts",
     "orders:read": "orders, the wallet's balance and limits",
     "wallet:write": "wallet top-ups, the agent's own limits, members",
+    "delivery:write": "where bought leads are sent, and sending them again",
     "events:write": "interaction events",
     "ops": "raw scores, invariants, suppressions and the process (operators)",
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -207,30 +208,137 @@ def opened(vault: Vault, sealed: Sequence[tuple[str, str, bytes]]) -> list[dict[
     return [{} if text is None else json.loads(text) for text in texts]
 
 
-def lead_contact(engine: Engine, vault: Vault, lead_id: str) -> dict[str, Any]:
-    """name, email, phone ('' for none) and invented (bool) of a lead's person.
+@dataclass(frozen=True)
+class Consent:
+    """What a person agreed to with one submission; times are microseconds, UTC."""
 
-    Each as the newest submission gave it that did. Whether the caller may see it is not
-    asked here. UnknownName for no such lead.
+    text: str
+    text_version: str
+    channel: str
+    given_us: int
+    source: str
+    proof: str
+    sellers: int
+    revoked_us: int | None
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who is behind a lead, as far as their key was not destroyed; '' for what is not known.
+
+    answers: question -> answer, word for word. invented: nobody is behind it. consents: of
+    every submission that came with one, newest first.
     """
+
+    name: str
+    email: str
+    phone: str
+    address: str
+    unit: str
+    city: str
+    state: str
+    zip: str
+    answers: Mapping[str, Any]
+    invented: bool
+    consents: tuple[Consent, ...]
+
+
+_CONTACT_WAYS = ("name", "email", "phone")
+_ADDRESS = ("address", "unit", "city", "state", "zip")
+
+
+def people(engine: Engine, vault: Vault, lead_ids: Iterable[str]) -> dict[str, Person]:
+    """The person of each lead; leads that nobody knows are left out.
+
+    Name, e-mail and phone are each as the newest submission gave it that did; an address is
+    that of one submission, the newest that has one. A lead that gave way to another has what
+    its own submission said. Whether the caller may see them is not asked here.
+    """
+    wanted = list(dict.fromkeys(lead_ids))
+    with reader(engine).connect() as connection:
+        rows = _sent(connection, wanted, submission.c.lead_id)
+        # What a lead was made of went to the lead that it gave way to; its buyer keeps it.
+        missing = set(wanted) - {row.lead_id for row in rows}
+        rows += _sent(connection, missing, lead.c.lead_id)
+    said = opened(vault, [(row.submission_id, row.key_id, row.contact) for row in rows])
+    found: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
+    for row, each in zip(rows, said, strict=True):
+        found.setdefault(row.lead_id, []).append((row, each))
+    return {lead_id: _person(sent) for lead_id, sent in found.items()}
+
+
+def _sent(connection: Connection, lead_ids: Iterable[str], of: ColumnElement[str]) -> list[Any]:
+    """Submissions with their consents, newest first: those under the leads (`of` is the
+    submission's lead_id), or the one that made each (`of` is the lead's)."""
     columns = (
+        of.label("lead_id"),
         submission.c.submission_id,
         submission.c.key_id,
         submission.c.contact,
         submission.c.invented,
+        *(consent.c[name] for name in _CONSENT),
     )
     newest = (submission.c.received_market_us.desc(), submission.c.submission_id)
-    query = select(*columns).where(submission.c.lead_id == lead_id).order_by(*newest)
-    with reader(engine).connect() as connection:
-        rows = list(connection.execute(query))
-    if not rows:
-        raise UnknownName(f"no lead {lead_id!r}")
-    said = opened(vault, [(row[0], row[1], row[2]) for row in rows])
-    contact: dict[str, Any] = {
-        name: next((each[name] for each in said if each.get(name)), "")
-        for name in ("name", "email", "phone")
+    joined = submission.outerjoin(consent, consent.c.submission_id == submission.c.submission_id)
+    if of is lead.c.lead_id:
+        same = (submission.c.source == lead.c.source) & (
+            submission.c.source_key == lead.c.source_key
+        )
+        joined = joined.join(lead, same)
+    query = select(*columns).select_from(joined).order_by(of, *newest)
+    return [
+        row for some in parts(lead_ids) for row in connection.execute(query.where(of.in_(some)))
+    ]
+
+
+_CONSENT = tuple(each.name for each in fields(Consent))
+
+
+def _person(sent: Sequence[tuple[Any, dict[str, Any]]]) -> Person:
+    """From (row, opened contact) of one lead's submissions, newest first."""
+    said = [each for _, each in sent]
+    ways = {
+        name: next((str(each[name]) for each in said if each.get(name)), "")
+        for name in _CONTACT_WAYS
     }
-    return contact | {"invented": all(row.invented for row in rows)}
+    whole = next((each for each in said if each.get("address")), None)
+    whole = whole or next((each for each in said if any(map(each.get, _ADDRESS))), {})
+    answers: dict[str, Any] = {}
+    for each in reversed(said):
+        answers |= _answers(each.get("answers"))
+    return Person(
+        **ways,
+        **{name: str(whole.get(name) or "") for name in _ADDRESS},
+        answers=answers,
+        invented=all(row.invented for row, _ in sent),
+        consents=tuple(
+            Consent(**{name: getattr(row, name) for name in _CONSENT})
+            for row, _ in sent
+            if row.text is not None
+        ),
+    )
+
+
+def _answers(text: str | None) -> dict[str, Any]:
+    """Answers as they are kept: a JSON object, or words that were none."""
+    if not text:
+        return {}
+    try:
+        read = json.loads(text)
+    except ValueError:
+        read = text
+    return read if isinstance(read, dict) else {"answers": read}
+
+
+def lead_contact(engine: Engine, vault: Vault, lead_id: str) -> dict[str, Any]:
+    """name, email, phone ('' for none) and invented (bool) of a lead's person.
+
+    As `people` has them. UnknownName for no such lead.
+    """
+    person = people(engine, vault, [lead_id]).get(lead_id)
+    if person is None:
+        raise UnknownName(f"no lead {lead_id!r}")
+    return {name: getattr(person, name) for name in (*_CONTACT_WAYS, "invented")}
 
 
 # --- leads -----------------------------------------------------------------------------
@@ -241,11 +349,20 @@ def lead_row(engine: Engine, lead_id: str) -> dict[str, Any]:
 
     UnknownName for no such lead.
     """
-    with reader(engine).connect() as connection:
-        row = connection.execute(select(lead).where(lead.c.lead_id == lead_id)).mappings().first()
+    row = lead_rows(engine, [lead_id]).get(lead_id)
     if row is None:
         raise UnknownName(f"no lead {lead_id!r}")
-    return dict(row)
+    return row
+
+
+def lead_rows(engine: Engine, lead_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The columns of leads by id; those that nobody knows are left out."""
+    with reader(engine).connect() as connection:
+        return {
+            row["lead_id"]: dict(row)
+            for some in parts(lead_ids)
+            for row in connection.execute(select(lead).where(lead.c.lead_id.in_(some))).mappings()
+        }
 
 
 def _on_offer(market: str) -> ColumnElement[bool]:

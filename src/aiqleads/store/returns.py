@@ -155,3 +155,10 @@ def notices_of(connection: Connection, agent_id: str, limit: int) -> list[Notice
     query = select(notice).where(notice.c.agent_id == agent_id)
     query = query.order_by(notice.c.created_us.desc(), notice.c.notice_id).limit(limit)
     return [Notice(**row) for row in connection.execute(query).mappings()]
+
+
+def notice_of(connection: Connection, agent_id: str, notice_id: str) -> Notice | None:
+    """A notice to this agent, or None."""
+    which = (notice.c.notice_id == notice_id, notice.c.agent_id == agent_id)
+    row = connection.execute(select(notice).where(*which)).mappings().one_or_none()
+    return None if row is None else Notice(**row)

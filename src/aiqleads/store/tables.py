@@ -825,3 +825,53 @@ duplicate_answer = Table(
     Column("answered_us", BigInteger, nullable=False),
     Index("ix_duplicate_answer_time", "agent_id", "answered_us"),
 )
+
+# What is to be told to an agent's own system, written in the transaction of its cause. It
+# holds no contact: what is sent is made when it is sent. event_id never changes, however often
+# it is sent. failure: why it is dead, or why the last try came to nothing.
+outbox = Table(
+    "outbox",
+    commerce_metadata,
+    Column("event_id", String(120), primary_key=True),
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
+    Column("kind", String(60), nullable=False),  # lead.sold, notice.<kind>, delivery.test
+    Column("order_id", String(40)),
+    Column("lead_id", String(20)),
+    Column("notice_id", String(120)),
+    Column("created_us", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_try_us", BigInteger, nullable=False),
+    Column("last_try_us", BigInteger),
+    Column("last_status", Integer),  # of the HTTP answer, none without one
+    Column("failure", String(60)),
+    Column("delivered_us", BigInteger),
+    CheckConstraint("state in ('waiting','delivered','dead')", name="state"),
+    CheckConstraint("state <> 'dead' or failure is not null", name="reason"),
+    CheckConstraint("state <> 'delivered' or delivered_us is not null", name="delivered"),
+    UniqueConstraint("order_id", "lead_id", "kind"),
+    Index("ix_outbox_due", "agent_id", "state", "next_try_us"),
+    Index("ix_outbox_agent", "agent_id", "created_us"),
+)
+
+# Where an agent's own system is told; address and secrets are sealed.
+delivery_endpoint = Table(
+    "delivery_endpoint",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("channel", String(10), nullable=False),
+    Column("key_id", String(80), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("changed_us", BigInteger, nullable=False),
+    CheckConstraint("channel in ('webhook','email','csv')", name="channel"),
+)
+
+# Keyed digests of the numbers of the do-not-call list that was taken in last; the row with an
+# empty digest says of which day it is, also when it names nobody.
+do_not_call = Table(
+    "do_not_call",
+    commerce_metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("as_of_us", BigInteger, nullable=False),
+)

@@ -23,6 +23,13 @@ ROUTES = {
     ("POST", "/v1/interactions"): "events:write",
     ("GET", "/v1/leads"): "leads:read",
     ("GET", "/v1/leads/{lead_id}"): "leads:read",
+    ("GET", "/v1/leads.csv"): "leads:read",
+    ("GET", "/v1/delivery"): "orders:read",
+    ("PUT", "/v1/delivery"): "delivery:write",
+    ("DELETE", "/v1/delivery"): "delivery:write",
+    ("POST", "/v1/delivery/test"): "delivery:write",
+    ("GET", "/v1/deliveries"): "orders:read",
+    ("POST", "/v1/deliveries/{delivery_id}/retry"): "delivery:write",
     ("POST", "/v1/cart/holds"): "cart:write",
     ("GET", "/v1/cart"): "cart:write",
     ("DELETE", "/v1/cart/holds/{hold_id}"): "cart:write",
@@ -96,6 +103,7 @@ BODIES: dict[str, Any] = {
     "/v1/contacts": {"contacts": ["ada@example.com"]},
     "/v1/admin/suppressions": {"contacts": ["ada@example.com"], "reason": "asked"},
     "/v1/admin/consents/revoke": {"lead_id": "L00001", "reason": "asked"},
+    "/v1/delivery": {"channel": "csv"},
     "/v1/wallet/topups": {"amount_cents": 1000, "payment_method": "pm_card_visa"},
 }
 GUARDED = [(method, path, scope) for (method, path), scope in ROUTES.items() if scope]

@@ -62,6 +62,7 @@ def test_an_empty_shop_passes_them_all(shop) -> None:
 DROP = [
     f"drop trigger {table}_no_{verb}" for table in ("txn", "entry") for verb in ("update", "delete")
 ]
+ENDPOINT = "insert into delivery_endpoint values ('A1', 'csv', 'k', x'00', 1, 1)"
 SOLD_L1 = "lead_id = 'L1' and state = 'sold'"
 
 
@@ -132,6 +133,16 @@ SOLD_L1 = "lead_id = 'L1' and state = 'sold'"
         ),
         ("P5", ["update orders set state = 'pending' where pay_with = 'card'"]),
         ("P6", ["update payment_attempt set state = 'open' where purpose = 'topup'"]),
+        ("D1", [ENDPOINT, "update outbox set state = 'dead'"]),
+        ("D1", [ENDPOINT, "update outbox set state = 'delivered', delivered_us = null"]),
+        ("D1", [ENDPOINT, "update outbox set state = 'delivered', delivered_us = 1"]),
+        ("D1", [ENDPOINT, "update outbox set next_try_us = next_try_us - 100000000000"]),
+        ("D1", [ENDPOINT, "update outbox set state = 'lost'"]),
+        ("D2", ["delete from outbox where lead_id = 'L1'"]),
+        ("D2", ["update outbox set agent_id = 'A2' where agent_id = 'A1'"]),
+        ("D2", ["update outbox set kind = 'lead.seen'"]),
+        ("D2", ["update outbox set order_id = 'ord_no' where lead_id = 'L2'"]),
+        ("D2", ["update orders set state = 'canceled' where agent_id = 'A1'"]),
     ],
 )
 def test_a_planted_fault_is_named(busy_shop, name: str, statements: list[str]) -> None:
