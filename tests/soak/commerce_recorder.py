@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def _overlaps(grants: list[Grant], ends: Mapping[tuple[str, int, int], list[End]
     """Of one slot: each grant must come after the end of the one before it."""
     found = []
     grants.sort(key=lambda grant: grant.token)
-    for one, two in zip(grants, grants[1:], strict=False):
+    for one, two in pairwise(grants):
         where = f"{one.key}, then token {two.token}"
         if one.token == two.token:
             found.append(f"{where}: granted twice")
@@ -122,7 +123,7 @@ def _held_twice(grants: list[Grant], ends: Mapping[tuple[str, int, int], list[En
         by_agent[grant.agent_id].append(grant)
     for agent_id, mine in by_agent.items():
         mine.sort(key=lambda grant: grant.done_ns)
-        for one, two in zip(mine, mine[1:], strict=False):
+        for one, two in pairwise(mine):
             over = ends.get(one.key, [])
             if any(end.how == "sold" and end.done_ns < two.began_ns for end in over):
                 found.append(agent_id)  # what is bought stays
@@ -183,9 +184,7 @@ def _contradictions(
 
 def most_at_once(spans: Iterable[tuple[int, int]]) -> int:
     """How many of these (from, until) spans certainly overlap at some moment."""
-    steps = sorted(
-        step for start, end in spans if start < end for step in ((start, 1), (end, -1))
-    )
+    steps = sorted(step for start, end in spans if start < end for step in ((start, 1), (end, -1)))
     most = now = 0
     for _, change in steps:
         now += change

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,14 @@ from sqlalchemy import Engine, insert
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import private_postgres  # noqa: E402  (found by the line above)
-
-from aiqleads.commerce.payments import offline_payments  # noqa: E402
-from aiqleads.commerce.pricing import PriceLine, Quote  # noqa: E402
-from aiqleads.commerce.stripe_standin import StandIn  # noqa: E402
-from aiqleads.commerce.wallet import topup  # noqa: E402
-from aiqleads.settings import Settings  # noqa: E402
-from aiqleads.store.database import connect, open_room  # noqa: E402
-from aiqleads.store.tables import agent  # noqa: E402
+import private_postgres
+from aiqleads.commerce.payments import offline_payments
+from aiqleads.commerce.pricing import PriceLine, Quote
+from aiqleads.commerce.stripe_standin import StandIn
+from aiqleads.commerce.wallet import topup
+from aiqleads.settings import Settings
+from aiqleads.store.database import connect, open_room
+from aiqleads.store.tables import agent
 
 DATABASES = ("sqlite", "postgresql")
 
@@ -92,25 +93,41 @@ def price(cents: int) -> Quote:
     return Quote(cents, "USD", (PriceLine("base", cents, "a lead"),))
 
 
-def forked(count: int, work: Callable[[int], Any]) -> None:
-    """Runs `work(number)` in so many forked processes at once; RuntimeError if one fails.
+def begin(work: Callable[[], Any]) -> int:
+    """Starts `work` in a forked process; its pid. The process ends with 0, or 1 if it raised.
 
-    The caller has no connection open that they could share.
+    The caller has no connection open: SQLite's locks do not survive a fork.
     """
-    children = []
-    for number in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work(number)
-                code = 0
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            finally:
-                sys.stderr.flush()
-                os._exit(code)
-        children.append(child)
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def forked(count: int, work: Callable[[int], Any]) -> None:
+    """Runs `work(number)` in so many forked processes at once; RuntimeError if one fails."""
+    children = [begin(partial(work, number)) for number in range(count)]
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     if any(codes):
         raise RuntimeError(f"workers ended with {codes}")
+
+
+def asked(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a forked process of its own."""
+    with tempfile.TemporaryFile() as answer:
+
+        def answered() -> None:
+            answer.write(pickle.dumps(work()))
+            answer.flush()
+
+        forked(1, lambda _: answered())
+        answer.seek(0)
+        return pickle.loads(answer.read())

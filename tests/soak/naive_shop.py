@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from aiqleads.commerce.caps import check_purchase
@@ -28,6 +29,16 @@ from aiqleads.store.transactions import writing
 _MOST_HOLDS = {"basic": 10}
 _HOUR_US = 3_600_000_000
 _GAP_S = 0.002
+
+
+@contextmanager
+def changing(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which the table itself refuses an agent a second slot of a lead."""
+    try:
+        with writing(engine) as connection:
+            yield connection
+    except IntegrityError:
+        raise Refused("lead-already-held", "it is yours", yours=True) from None
 
 
 class NaiveShop:
@@ -54,16 +65,13 @@ class NaiveShop:
         if any(not slots for _, slots in found):
             raise Refused("lead-already-held", "none is free")
         time.sleep(random.random() * _GAP_S)
-        try:
-            items = self._mark(engine, agent_id, hold_id, found, now_us, exclusive)
-        except IntegrityError:  # the table itself refuses an agent a second slot of a lead
-            raise Refused("lead-already-held", "it is yours", yours=True) from None
+        items = self._mark(engine, agent_id, hold_id, found, now_us, exclusive)
         self._items[hold_id] = items
         return Hold(hold_id, agent_id, now_us, tuple(items), exclusive=exclusive)
 
     def _mark(self, engine, agent_id, hold_id, found, now_us, exclusive) -> list[Item]:
         items = []
-        with writing(engine) as connection:
+        with changing(engine) as connection:
             for line, slots in found:
                 until_us = line.ends_us or now_us + _HOUR_US
                 token = slots[0].token + 1
@@ -102,7 +110,7 @@ class NaiveShop:
     def release(self, engine: Engine, agent_id: str, hold_id: str, now_us: int, *, lead_id) -> int:
         """Frees the slot that the hold had, whoever has it now."""
         item = next(item for item in self._items[hold_id] if item.lead_id == lead_id)
-        with writing(engine) as connection:
+        with changing(engine) as connection:
             connection.execute(
                 update(lead_slot)
                 .where(lead_slot.c.lead_id == lead_id, lead_slot.c.slot == item.slot)
@@ -132,7 +140,7 @@ class NaiveShop:
         order_id = new_id("ord", agent_id, None)
         head = (order_id, agent_id, "paid", "wallet", total, "USD", now_us)
         order = Order(*head, settled_us=now_us, items=sold)
-        with writing(engine) as connection:
+        with changing(engine) as connection:
             orders.add(connection, order)
             for item in items:
                 connection.execute(

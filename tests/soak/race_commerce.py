@@ -1,18 +1,19 @@
 """Clients race for leads and for the last place under their limits; a judge hears what all
 were told.
 
-    race_commerce.py [attempts] [limit races] [databases] [shop]
+    race_commerce.py [attempts] [limit races] [databases]
 
 attempts: holds and purchases on few leads with few slots, for each database (sqlite,
 postgresql; given as one word with a comma). limit races: clients that compete for the last
 places of one agent (live holds, leads or cents in a span of time, the wallet); one is counted
-where calls overlapped, somebody won and somebody was refused. shop: `real`, or `naive` for
-the control that must be caught.
+where calls overlapped, somebody won and somebody was refused.
 
 The shop's clock is moved by each call, so that holds expire all the time. Several processes
 with several threads call the public functions; the judge (commerce_recorder.py) has nothing
-but their answers, and the invariants are asked at the end of each round. Finished rounds are
-kept: a run that was killed goes on. Progress on stderr, a JSON object as last line.
+but their answers, and the invariants are asked at the end of each round. A naive shop, which
+looks first and changes then, runs the same races and must be caught (`ok` is false where it
+is not). Finished rounds are kept: a run that was killed goes on. Progress on stderr, a JSON
+object as last line.
 """
 
 from __future__ import annotations
@@ -25,9 +26,8 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from commerce_recorder import End, Grant, Told, judge, most_at_once
@@ -48,11 +48,15 @@ from aiqleads.store.database import connect, reader
 from aiqleads.store.tables import lead_slot
 
 #: (processes, threads of each): one SQLite file has a group commit in each process
-CLIENTS = {"sqlite": (2, 4), "postgresql": (4, 1)}
+CLIENTS = {"sqlite": (2, 12), "postgresql": (4, 1)}
 HOT_ROUND, LIMIT_ROUND = 20_000, 2_000
 NOW = 1_790_000_000_000_000
 SECOND = 1_000_000
 MONTH = 32 * 86_400 * SECOND
+#: by so much each call moves the shop's clock: a cool-down is over after 90 of them
+TICK = 20 * SECOND
+#: of the control, each database
+CONTROL_ATTEMPTS, CONTROL_CONTESTS = 300, 32
 WALLET_CENTS = 1_000_000
 _SHOWN = 5
 
@@ -162,9 +166,7 @@ class Client:
         """Gives each lead of a hold back, one call a lead; no attempt of its own."""
         for item in held.items:
             began = time.monotonic_ns()
-            given = self.shop.release(
-                self.engine, who, held.hold_id, now, lead_id=item.lead_id
-            )
+            given = self.shop.release(self.engine, who, held.hold_id, now, lead_id=item.lead_id)
             done = time.monotonic_ns()
             if given:
                 key = (item.lead_id, item.slot, item.token)
@@ -174,9 +176,7 @@ class Client:
 Play = Callable[[Client, Tickets, list[Any]], None]
 
 
-def run_clients(
-    settings: Settings, database: str, shop: str, seed: str, play: Play
-) -> Record:
+def run_clients(settings: Settings, database: str, shop: str, seed: str, play: Play) -> Record:
     """All clients of a round at once; what they did, together.
 
     play: what a client does until the tickets are used up; the list is shared by the
@@ -221,18 +221,17 @@ def run_clients(
 
 # --- the hot leads -----------------------------------------------------------------
 
-AGENTS = [(f"A{i:03}", "enterprise" if i % 2 else "pro") for i in range(80)]
+AGENTS = [(f"A{i:03}", "enterprise" if i % 2 else "pro") for i in range(40)]
 #: leads that are wanted at one time, and for how many calls each of them leads the row
 WANTED, CALLS = 6, 60
 #: holds of a bulk, chances of a call, and what becomes of a hold
 _EXCLUSIVE, _BULK, _SHELF = 0.10, 0.10, 0.12
-_BUY, _RELEASE, _KEEP = 0.15, 0.35, 0.60
+_BUY, _RELEASE, _KEEP = 0.08, 0.30, 0.55
 
 
 def hot_round(made: Shops, database: str, shop: str, number: int, attempts: int) -> dict[str, Any]:
     """A fresh shop, `attempts` holds and purchases of leads that all clients want."""
     draw = random.Random(f"hot-{number}")
-    # More rows than calls: a bulk or a release moves no ticket on.
     buyers = {f"L{i:05}": draw.choice((1, 1, 2, 3)) for i in range(attempts // CALLS + WANTED + 1)}
     leads = list(buyers)
     with made.shop() as settings:
@@ -250,7 +249,7 @@ def hot_round(made: Shops, database: str, shop: str, number: int, attempts: int)
         record = run_clients(settings, database, shop, f"hot-{number}", play)
         seconds = time.perf_counter() - began
         found = judge(record.told, buyers)
-        broken = settle(settings, record, NOW + 2 * attempts * SECOND)
+        broken = settle(settings, record, NOW + 2 * attempts * TICK)
     return {
         "round": number,
         "attempts": record.attempts,
@@ -270,7 +269,7 @@ def hot_call(
     client: Client, tickets: Tickets, shelf: list[tuple[str, Hold]], ticket: int, leads: list[str]
 ) -> None:
     """One turn of a client: a hold and what becomes of it, or a hold left by another thread."""
-    draw, now = client.random, NOW + ticket * SECOND
+    draw, now = client.random, NOW + ticket * TICK
     chance = draw.random()
     if chance < _SHELF and shelf:
         # Left on the shelf half the time: two clients then buy or release one hold.
@@ -290,14 +289,14 @@ def hot_call(
     mode = draw.choice(("all_or_nothing", "best_effort"))
     # The life of the lead ends the hold, after some ten to a hundred calls of all clients.
     lines = [
-        HoldLine(lead, price(100 + 10 * ticket % 400), now + draw.randint(10, 100) * SECOND)
+        HoldLine(lead, price(100 + 10 * ticket % 400), now + draw.randint(10, 100) * TICK)
         for lead in chosen
     ]
     who, _ = draw.choice(AGENTS)
     held, _ = client.place(who, lines, mode, now, exclusive=exclusive)
     if held is None:
         return
-    fate, later = draw.random(), NOW + tickets.seen * SECOND
+    fate, later = draw.random(), NOW + tickets.seen * TICK
     if fate < _BUY:
         client.buy(who, held, later)
     elif fate < _RELEASE:
@@ -356,10 +355,11 @@ class Race:
         if self.kind == "spend":
             return _SPEND_CENTS // self.room - 100
         if self.kind == "wallet":
-            left = WALLET_CENTS
+            # After each turn the winners have spent this share of what was left.
+            share, left = 6 if self.room == 1 else 4, WALLET_CENTS
             for _ in range(self.turn):
-                left -= self.room * (left * 6 // (10 * self.room))
-            return max(1, left * 6 // (10 * self.room)) if self.room == 1 else max(1, left * 4 // 10)
+                left -= self.room * (left * share // 10)
+            return max(1, left * share // 10)
         return 200
 
 
@@ -429,9 +429,7 @@ def set_up(
     return client.record.told
 
 
-def limit_call(
-    client: Client, race: Race, contestant: int, kept: list[tuple[str, Hold]]
-) -> None:
+def limit_call(client: Client, race: Race, contestant: int, kept: list[tuple[str, Hold]]) -> None:
     """One contestant's try; what it won by holding it gives back two tries later."""
     line = HoldLine(lead_of(race.number, contestant), price(race.cents))
     began = time.monotonic_ns()
@@ -525,21 +523,25 @@ def settle(settings: Settings, record: Record, now_us: int) -> list[str]:
 
 
 def hot(made: Shops, database: str, shop: str, attempts: int) -> dict[str, Any]:
-    size = min(attempts, HOT_ROUND)
+    # A turn may find nothing left to do: a few more turns than attempts.
+    size = min(attempts + attempts // 20, HOT_ROUND)
     rounds = Rounds(f"race-{shop}-{database}-hot-{size}")
     while rounds.total("attempts") < attempts:
         rounds.add(hot_round(made, database, shop, len(rounds.done), size))
-        show(database, rounds, "attempts", attempts)
+        show(f"{shop} on {database}", rounds, "attempts", attempts)
     return summary(rounds, ("attempts", "double_holds", "double_sales", "contradictions",
                             "held", "sold"))  # fmt: skip
 
 
-def limit(made: Shops, database: str, shop: str, races: int) -> dict[str, Any]:
-    size = min(max(races, 50), LIMIT_ROUND)
+def limit(
+    made: Shops, database: str, shop: str, wanted: int, counted: str = "races"
+) -> dict[str, Any]:
+    """counted: contests, whoever won, or only those of them that were races."""
+    size = min(max(wanted, 32), LIMIT_ROUND)
     rounds = Rounds(f"race-{shop}-{database}-limit-{size}")
-    while rounds.total("races") < races:
+    while rounds.total(counted) < wanted:
         rounds.add(limit_round(made, database, shop, len(rounds.done), size))
-        show(database, rounds, "races", races)
+        show(f"{shop} on {database}", rounds, counted, wanted)
     by_limit: Counter[str] = Counter()
     for done in rounds.done:
         by_limit.update(done["by_limit"])
@@ -547,11 +549,12 @@ def limit(made: Shops, database: str, shop: str, races: int) -> dict[str, Any]:
     return {**told, "by_limit": dict(by_limit)}
 
 
-def show(database: str, rounds: Rounds, name: str, wanted: int) -> None:
-    last, done = rounds.done[-1], rounds.total(name)
+def show(name: str, rounds: Rounds, counted: str, wanted: int) -> None:
+    last, done = rounds.done[-1], rounds.total(counted)
     rate = round(last["attempts"] / last["seconds"])
-    bad = {k: last[k] for k in ("broken", "offenders") if last[k]} or ""
-    print(f"{database}: {done} of {wanted} {name}, {rate} calls/s {bad}", file=sys.stderr, flush=True)
+    bad = [*last["broken"], *last["offenders"]][:1] or ""
+    so_far = f"{name}: {done} of {wanted} {counted}"
+    print(f"{so_far}, {rate} calls/s {bad}", file=sys.stderr, flush=True)
 
 
 def summary(rounds: Rounds, names: Sequence[str]) -> dict[str, Any]:
@@ -575,25 +578,31 @@ def is_clean(told: dict[str, Any]) -> bool:
 
 
 def main(
-    attempts: int = 1_000_000,
-    races: int = 100_000,
-    databases: str = ",".join(DATABASES),
-    shop: str = "real",
+    attempts: int = 1_000_000, races: int = 100_000, databases: str = ",".join(DATABASES)
 ) -> int:
-    result: dict[str, Any] = {"name": "commerce.races", "shop": shop}
+    result: dict[str, Any] = {"name": "commerce.races"}
+    ok = True
     for database in databases.split(","):
         with shops(database) as made:
-            result[database] = {
-                "hot": hot(made, database, shop, attempts),
-                "limits": limit(made, database, shop, races),
-            }
-    parts = [part for database in databases.split(",") for part in result[database].values()]
-    result["seconds"] = round(sum(part["seconds"] for part in parts), 1)
-    result["ok"] = all(map(is_clean, parts))
+            hot_told = hot(made, database, "real", attempts)
+            limit_told = limit(made, database, "real", races)
+            caught = control(made, database)
+        result[database] = {"hot": hot_told, "limits": limit_told, "control": caught}
+        ok = ok and is_clean(hot_told) and is_clean(limit_told) and all(caught.values())
+    told = [result[d][part] for d in databases.split(",") for part in ("hot", "limits")]
+    result["seconds"] = round(sum(each["seconds"] for each in told), 1)
+    result["ok"] = ok
     print(json.dumps(result))
-    return int(not result["ok"])
+    return int(not ok)
+
+
+def control(made: Shops, database: str) -> dict[str, int]:
+    """What the naive shop was caught at."""
+    hot_told = hot(made, database, "naive", CONTROL_ATTEMPTS)
+    limit_told = limit(made, database, "naive", CONTROL_CONTESTS, "contests")
+    names = ("double_holds", "double_sales")
+    return {**{name: hot_told[name] for name in names}, "overruns": limit_told["overruns"]}
 
 
 if __name__ == "__main__":
-    numbers, words = sys.argv[1:3], sys.argv[3:]
-    sys.exit(main(*map(int, numbers), *words))
+    sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:]))

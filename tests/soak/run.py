@@ -19,12 +19,13 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 REPORTS = ROOT / "reports" / "soak"
+KINDS = {"fault", "fuzz", "kill", "leak", "machine", "parity", "race"}
 
 
 def main(groups: list[str]) -> int:
     scripts: dict[str, list[Path]] = {}
     for path in sorted(HERE.glob("*_*.py")):
-        if path.stem.split("_")[0] in {"fuzz", "kill", "leak", "parity"}:
+        if path.stem.split("_")[0] in KINDS:
             scripts.setdefault(path.stem.split("_", 1)[1], []).append(path)
     unknown = sorted(set(groups) - set(scripts))
     if unknown:
