@@ -38,15 +38,15 @@ def run(home: Settings, script: str, *counts: int) -> dict[str, Any]:
 def test_no_lead_has_two_holders_or_too_many_buyers_and_no_limit_is_overrun(
     home: Settings, postgres: object
 ) -> None:
-    told = run(home, "race_commerce.py", 1_000, 20)
+    told = run(home, "race_commerce.py", 700, 20)
     for database in DATABASES:
         hot, limits = told[database]["hot"], told[database]["limits"]
         assert (hot["double_holds"], hot["double_sales"], hot["contradictions"]) == (0, 0, 0), hot
         assert limits["overruns"] == 0, limits
         assert hot["broken"] == limits["broken"] == []
-        assert hot["attempts"] >= 1_000
+        assert hot["attempts"] >= 700
         assert limits["races"] >= 20
-        assert min(hot["held"], hot["sold"]) > 10
+        assert min(hot["held"], hot["sold"]) > 3
         assert set(limits["by_limit"]) == {"live_holds", "leads", "spend", "wallet"}
         for caught in ("double_holds", "double_sales", "overruns"):
             assert told[database]["control"][caught] > 0, "the harness would not have seen it"
