@@ -56,7 +56,7 @@ bench: $(STAMP) ## measures (NAME=feeds|features|ranking|loop|truths|serving|dem
 	$(BIN)/python tests/benchmarks/run.py $(NAME)
 
 .PHONY: soak
-soak: $(STAMP) ## the long counts (NAME=feeds|features): fuzzing, kills, leaks, parity; resumable, reports under reports/soak
+soak: $(STAMP) ## the long counts (NAME=feeds|features|commerce): fuzzing, kills, leaks, parity, races; resumable, reports under reports/soak
 	$(BIN)/python tests/soak/run.py $(NAME)
 
 .PHONY: docs

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -37,13 +38,14 @@ class Missing(Exception):
     """PostgreSQL is not installed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
-    """A running server; `create` makes empty databases in it."""
+    """A running server; `create` makes empty databases in it, `crash` kills it."""
 
     port: int
     folder: Path
-    pid: int
+    _who: dict[str, Any]
+    _process: subprocess.Popen[bytes] | None = None
 
     def address(self, database: str) -> str:
         """SQLAlchemy's URL of a database."""
@@ -58,6 +60,87 @@ class Server:
         with psycopg.connect(self._admin(), autocommit=True) as connection:
             connection.execute(wanted)
         return self.address(name)
+
+    def drop(self, database: str) -> None:
+        """Removes a database that `create` made, by its URL, and ends who uses it."""
+        name = sql.Identifier(database.rpartition("/")[2])
+        with psycopg.connect(self._admin(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(name))
+
+    def backends(self) -> list[int]:
+        """Process ids of the sessions that clients have open now."""
+        query = (
+            "select pid from pg_stat_activity"
+            " where backend_type = 'client backend' and pid <> pg_backend_pid()"
+        )
+        with psycopg.connect(self._admin()) as connection:
+            return [row[0] for row in connection.execute(query)]
+
+    def crash(self) -> None:
+        """Kills the postmaster with SIGKILL and starts it again on what is on the disk."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self.start()
+
+    def start(self) -> None:
+        """Starts the server and returns when it answers, from the tests' own directory.
+
+        After a crash its sessions take a moment to notice, and until the last is gone a new
+        server refuses to start: it is asked again.
+        """
+        given = {**_SETTINGS, "unix_socket_directories": "", "listen_addresses": "127.0.0.1"}
+        options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
+        command = [binaries() / "postgres", "-D", self.folder, "-p", str(self.port), *options]
+        until = time.monotonic() + _STARTS_WITHIN_S / 3
+        while True:
+            with self._log.open("ab") as out:
+                self._process = subprocess.Popen(
+                    command, stdout=out, stderr=out, cwd=self.folder.parent, **self._who
+                )
+            if self._answers(until):
+                break
+            if time.monotonic() > until:
+                raise RuntimeError(f"PostgreSQL did not start: {self._told()}")
+        self.check_own()
+
+    def stop(self) -> None:
+        """Ends sessions and shuts down at once."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def wait(self) -> None:
+        """Returns when the server answers: after the kill of a session it recovers first."""
+        until = time.monotonic() + _STARTS_WITHIN_S
+        if not self._answers(until):
+            raise RuntimeError(f"PostgreSQL is gone: {self._told()}")
+
+    def _answers(self, until: float) -> bool:
+        """Waits for an answer; False when the server has ended instead."""
+        assert self._process is not None
+        while True:
+            try:
+                psycopg.connect(self._admin()).close()
+                return True
+            except psycopg.OperationalError as problem:
+                if time.monotonic() > until:
+                    raise RuntimeError(f"PostgreSQL did not start: {self._told()}") from problem
+                time.sleep(0.05)
+                if self._process.poll() is not None:
+                    return False
+
+    @property
+    def _log(self) -> Path:
+        return self.folder.parent / "log"
+
+    def _told(self) -> str:
+        return self._log.read_text(errors="replace")[-2_000:]
 
     def check_own(self) -> None:
         """Refuses to go on with a server that runs from another directory than ours."""
@@ -92,7 +175,9 @@ def server() -> Iterator[Server]:
     if user is not None:
         for path in (root, log):
             os.chown(path, user.pw_uid, user.pw_gid)
-    who = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    who: dict[str, Any] = {}
+    if user is not None:
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     made = subprocess.run(
         [programs / "initdb", "-D", folder, "-U", "tests", "-A", "trust", "-E", "UTF8",
          "--no-locale", "--no-sync"],
@@ -100,40 +185,13 @@ def server() -> Iterator[Server]:
     )  # fmt: skip
     if made.returncode:
         raise RuntimeError(f"initdb: {made.stderr.strip()}")
-    port = _free_port()
-    given = {**_SETTINGS, "unix_socket_directories": "", "listen_addresses": "127.0.0.1"}
-    options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", folder, "-p", str(port), *options],
-            stdout=out, stderr=out, cwd=root, **who,
-        )  # fmt: skip
+    started = Server(_free_port(), folder, who)
     try:
-        started = Server(port, folder, process.pid)
-        _wait_for(started, process, log)
-        started.check_own()
+        started.start()
         yield started
     finally:
-        process.send_signal(signal.SIGINT)  # ends sessions and shuts down at once
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        started.stop()
         shutil.rmtree(root, ignore_errors=True)
-
-
-def _wait_for(started: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + _STARTS_WITHIN_S
-    while True:
-        try:
-            psycopg.connect(started._admin()).close()
-            return
-        except psycopg.OperationalError as problem:
-            if process.poll() is not None or time.monotonic() > until:
-                told = log.read_text(errors="replace")[-2_000:]
-                raise RuntimeError(f"PostgreSQL did not start: {told}") from problem
-            time.sleep(0.05)
 
 
 def _unprivileged() -> pwd.struct_passwd | None:

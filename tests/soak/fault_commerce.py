@@ -4,7 +4,7 @@
 
 On SQLite each single fault and so many pairs; on a private PostgreSQL a sample of both. See
 tests/commerce_faults.py for what a case is and when it is right. Resumable: cases that were
-right are kept under reports/work for one state of the source. Prints one JSON object.
+right are kept for one state of the source. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import structlog
 from tqdm import tqdm
@@ -26,7 +25,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from run import done_cases  # noqa: E402
+from rounds import Rounds  # noqa: E402
 from tests import private_postgres  # noqa: E402
 from tests.commerce_faults import Case, Worlds, pairs, postgres_engines, single  # noqa: E402
 
@@ -38,15 +37,15 @@ def main(pairs_of_faults: int = 1_500, on_postgres: int = 400) -> None:
     started, wrong, counts = time.time(), {}, Counter[str]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiqleads-fault-")))
-        done = stack.enter_context(done_cases("fault_commerce"))
+        kept = Rounds("fault_commerce")
         worlds = Worlds(folder)
         singles = list(single(worlds))
         cases = [*singles, *pairs(singles, pairs_of_faults, SEED)]
-        run(worlds, "sqlite", cases, done, wrong, counts)
+        run(worlds, "sqlite", cases, kept, wrong, counts)
         server = stack.enter_context(private_postgres.server())
         sample = random.Random(SEED).sample(cases, min(on_postgres, len(cases)))
         make_engine = postgres_engines(server)
-        run(Worlds(folder / "pg", make_engine), "postgresql", sample, done, wrong, counts)
+        run(Worlds(folder / "pg", make_engine), "postgresql", sample, kept, wrong, counts)
     made = {
         "name": "commerce.faults",
         "cases": sum(counts.values()),
@@ -65,11 +64,12 @@ def run(
     worlds: Worlds,
     where: str,
     cases: list[Case],
-    done: Any,
+    kept: Rounds,
     wrong: dict[str, list[str]],
     counts: Counter[str],
 ) -> None:
-    """Runs the cases that are not done; `done` takes the names of those that were right."""
+    """Runs the cases that are not kept; those that were right are kept by their names."""
+    done = {each["case"] for each in kept.done}
     for case in tqdm(cases, desc=f"faults on {where}", mininterval=5):
         name = f"{where}: {case.name}"
         if name not in done:
@@ -77,7 +77,7 @@ def run(
                 wrong[name] = found
                 print(name, found, file=sys.stderr)
             else:
-                done.add(name)
+                kept.add({"case": name})
         counts[where] += 1
         counts[f"scenario {case.scenario}"] += 1
         for _, fault in case.faults:

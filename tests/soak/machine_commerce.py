@@ -24,7 +24,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from run import done_cases  # noqa: E402  (found by the line above)
+from rounds import Rounds  # noqa: E402  (found by the line above)
 from tests.commerce_machine import Money, all_ends, sqlite_worlds  # noqa: E402
 
 RUNS, STEPS = 20, 40
@@ -34,16 +34,14 @@ def main(least: int = 30, most_batches: int = 60) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     started, reached, batches = time.time(), Counter[str](), 0
     Money.worlds = sqlite_worlds()
-    with done_cases("machine_commerce") as done:
-        for number in tqdm(range(1, most_batches + 1), desc="batches"):
-            batches = number
-            kept = next((n for n in done if n.startswith(f"{number} ")), None)
-            found = json.loads(kept.partition(" ")[2]) if kept else batch(number)
-            if kept is None:
-                done.add(f"{number} {json.dumps(found)}")
-            reached.update(found)
-            if all(reached[end] >= least for end in all_ends()):
-                break
+    kept = Rounds("machine_commerce")
+    for number in tqdm(range(1, most_batches + 1), desc="batches"):
+        if len(kept.done) < number:
+            kept.add(batch(number))
+        batches = number
+        reached.update(kept.done[number - 1])
+        if all(reached[end] >= least for end in all_ends()):
+            break
     made = {
         "name": "commerce.machine",
         "runs": batches * RUNS,

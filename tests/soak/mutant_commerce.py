@@ -19,29 +19,27 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from run import done_cases  # noqa: E402  (found by the line above)
+from rounds import Rounds  # noqa: E402  (found by the line above)
 from tests.mutants.planted import BUGS, SOURCE, Bug  # noqa: E402
 
 
 def main() -> None:
     started, survived = time.time(), {}
-    with done_cases("mutant_commerce") as done:
-        for tests in tqdm(sorted({bug.tests for bug in BUGS}), desc="without a bug"):
-            if tests not in done:
-                code, said = Bug("none", "", "", "", tests).outcome(SOURCE.parent)
-                if code:
-                    raise SystemExit(f"{tests} fails without a bug: {said}")
-                done.add(tests)
-        for bug in tqdm(BUGS, desc="planted"):
-            if bug.name in done:
-                continue
-            with tempfile.TemporaryDirectory(prefix="aiqleads-mutant-") as folder:
-                code, said = bug.outcome(bug.planted(Path(folder)))
-            if code == 1:
-                done.add(bug.name)
-            else:
-                survived[bug.name] = f"exit {code}: {said[-300:]}"
-                print(bug.name, survived[bug.name], file=sys.stderr)
+    kept = Rounds("mutant_commerce")
+    done = {each["name"] for each in kept.done}
+    for tests in tqdm(sorted({bug.tests for bug in BUGS} - done), desc="without a bug"):
+        code, said = Bug("none", "", "", "", tests).outcome(SOURCE.parent)
+        if code:
+            raise SystemExit(f"{tests} fails without a bug: {said}")
+        kept.add({"name": tests})
+    for bug in tqdm([bug for bug in BUGS if bug.name not in done], desc="planted"):
+        with tempfile.TemporaryDirectory(prefix="aiqleads-mutant-") as folder:
+            code, said = bug.outcome(bug.planted(Path(folder)))
+        if code == 1:
+            kept.add({"name": bug.name})
+        else:
+            survived[bug.name] = f"exit {code}: {said[-300:]}"
+            print(bug.name, survived[bug.name], file=sys.stderr)
     made = {
         "name": "commerce.planted_bugs",
         "planted": len(BUGS),

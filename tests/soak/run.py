@@ -12,8 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,37 +66,6 @@ def run(script: Path) -> dict[str, Any]:
     print(lines[-1][:2_000], flush=True)
     result: dict[str, Any] = json.loads(lines[-1])
     return {**result, "ok": bool(result.get("ok")) and process.returncode == 0}
-
-
-class Done:
-    """Names of cases that were right, kept in a file so that a run can go on."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._names = set(path.read_text().splitlines()) if path.is_file() else set()
-        self._file = path.open("a")
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._names))
-
-    def add(self, name: str) -> None:
-        """Keeps a name, at once."""
-        self._names.add(name)
-        self._file.write(name + "\n")
-        self._file.flush()
-
-
-@contextmanager
-def done_cases(script: str) -> Iterator[Done]:
-    """The cases of a script that were right with these sources."""
-    done = Done(ROOT / "reports" / "work" / f"{script}-{source_digest()}.txt")
-    try:
-        yield done
-    finally:
-        done._file.close()
 
 
 def source_digest() -> str:

@@ -100,13 +100,18 @@ def _slots_for(
         return Refused(
             "lead-already-held", detail, yours=True, hold_id=mine.hold_id, retry_after=wait
         )
-    own_first = sorted(slots, key=lambda slot: (slot.agent_id != agent_id, slot.slot))
+    own_first = sorted(slots, key=lambda slot: _nearness(slot, agent_id))
     open_ = [slot for slot in own_first if slot.is_open(now_us)]
     if open_ and (not exclusive or len(open_) == len(slots)):
         return open_ if exclusive else open_[:1]
     if not slots:
         return UnknownName(f"no lead {lead_id!r}")
     return _taken(lead_id, slots, now_us, exclusive=exclusive)
+
+
+def _nearness(slot: Slot, agent_id: str) -> tuple[bool, bool, int]:
+    """Sorts the agent's own rows first, and of those the held one before what it blocked."""
+    return slot.agent_id != agent_id, slot.state != "held", slot.slot
 
 
 def _taken(lead_id: str, slots: Sequence[Slot], now_us: int, *, exclusive: bool) -> Refused:
@@ -258,7 +263,8 @@ def _grant(
     if problem := held_too_long(tier, line.lead_id, past, now_us):
         return problem
     until_us = hold_until(tier, past, line.ends_us, now_us)
-    if until_us <= now_us:
+    # It starts no earlier than the slots last changed, whoever's clock was ahead.
+    if until_us <= max(now_us, *(slot.changed_us for slot in free)):
         return Refused("lead-expired", f"the life of {line.lead_id} is over")
     return _Grant(line, free, until_us)
 

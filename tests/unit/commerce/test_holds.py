@@ -142,6 +142,33 @@ def test_a_hold_never_outlives_its_lead(shop) -> None:
     shop.assert_sound()
 
 
+def test_a_hold_that_would_be_over_when_it_begins_is_refused(shop) -> None:
+    """The slot was given back by a client whose clock is ahead of this one's."""
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    release(shop.engine, "A1", held.hold_id, shop.now + 2 * MINUTE)
+    over = [shop.line("L1", ends_us=shop.now + 2 * MINUTE)]
+    no = refused(lambda: place(shop.engine, "A2", over, "all_or_nothing", shop.now))
+    assert no.kind == "lead-expired"
+    lines = [shop.line("L1", ends_us=shop.now + 2 * MINUTE + 1)]
+    (item,) = place(shop.engine, "A2", lines, "all_or_nothing", shop.now).items
+    assert item.expires_us - item.granted_us == 1
+
+
+def test_an_agent_holds_a_lead_again_whichever_slots_it_had(shop) -> None:
+    """Its first hold was of the second slot, so its exclusive one blocked the first."""
+    shop.add_leads("L1", buyers=2)
+    for who in ("A2", "A1"):
+        short = [shop.line("L1", ends_us=shop.now + MINUTE)]
+        place(shop.engine, who, short, "all_or_nothing", shop.now)
+    shop.later(40)
+    short = [shop.line("L1", ends_us=shop.now + MINUTE)]
+    place(shop.engine, "A1", short, "all_or_nothing", shop.now, exclusive=True)
+    shop.later(40)
+    assert len(shop.hold("A1", "L1").items) == 1
+    shop.assert_sound()
+
+
 def states(shop, lead_id: str) -> list[str]:
     with shop.engine.connect() as connection:
         query = select(lead_slot.c.state).where(lead_slot.c.lead_id == lead_id)
