@@ -178,3 +178,17 @@ def test_filters_that_cannot_be_are_refused(shop) -> None:
             Filters.parse(wrong)
     with pytest.raises(UnknownName):
         caps.put(shop.engine, "Z9", [], Filters())
+
+
+def test_a_card_is_asked_for_the_caps_before_its_bank_hears_of_it(rich) -> None:
+    limit(rich, Cap("leads", "day", 1))
+    buy(rich, "A1", "L0")
+    held = rich.hold("A1", "L1")
+    seen = len(rich.standin.intents())
+    no = refused(
+        lambda: pay_by_card(
+            rich.engine, rich.payments, "A1", [held.hold_id], "pm_card_visa", rich.now
+        )
+    )
+    assert (no.kind, no.extra["limit"]) == ("purchase-limit-reached", "leads_per_day")
+    assert len(rich.standin.intents()) == seen

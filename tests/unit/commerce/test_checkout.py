@@ -326,3 +326,12 @@ def test_a_capture_refused_for_good_is_owed(shop, line) -> None:
     assert owed.state == "uncollected"
     assert view(shop.engine, "A1").receivable_cents == 5_000
     shop.assert_sound()
+
+
+def test_a_wallet_is_spent_to_the_last_cent(shop) -> None:
+    shop.add_leads("L1")
+    shop.fill_wallet("A1", 5_000)
+    held = shop.hold("A1", "L1")
+    assert pay_by_wallet(shop.engine, "A1", [held.hold_id], shop.now).state == "paid"
+    assert balance(shop.engine, "A1") == 0
+    shop.assert_sound()

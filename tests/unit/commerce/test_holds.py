@@ -410,3 +410,10 @@ def test_a_busy_database_is_a_503(shop) -> None:
     assert (caught.value.kind, caught.value.status) == ("busy", 503)
     assert caught.value.extra["retry_after"] == 1
     assert shop.hold("A1", "L1")
+
+
+def test_a_call_may_name_as_many_leads_as_the_tier_says(shop) -> None:
+    shop.add_agent("B1", "basic")
+    names = [f"L{n}" for n in range(ENTITLEMENTS[Tier.BASIC].bulk)]
+    shop.add_leads(*names)
+    assert len(shop.hold("B1", *names).items) == len(names)

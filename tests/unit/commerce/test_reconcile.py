@@ -8,6 +8,7 @@ import pytest
 
 from aiqleads.commerce import orders
 from aiqleads.commerce.checkout import pay_by_card
+from aiqleads.commerce.holds import cart, release
 from aiqleads.commerce.payments import Payments, client_for, open_payments
 from aiqleads.commerce.reconcile import drive, receive_webhook, sweep
 from aiqleads.commerce.stripe_standin import sign
@@ -294,3 +295,37 @@ def test_driving_a_finished_or_wallet_order_does_nothing(shop) -> None:
     events = len(shop.standin.events())
     assert drive(shop.engine, shop.payments, order.order_id, shop.now).state == "paid"
     assert len(shop.standin.events()) == events
+
+
+def test_a_sweep_goes_on_behind_a_payment_that_waits(shop, line) -> None:
+    """The first payment's capture finds no line, the second one's does."""
+    for number, lead in enumerate(("L1", "L2")):
+        shop.add_leads(lead)
+        line.faults = ["none"] * 3 + ["lost before"] * 20
+        held = shop.hold("A1", lead)
+        assert pay(shop, held, key=f"k{number}").state == "committed"
+        shop.later(1)
+    line.faults = ["none", *["lost before"] * 3]  # the listing, and then the first payment
+    assert sweep(shop.engine, shop.payments, shop.now).waiting == 1
+    states = {order.state for order in orders.listing(shop.engine, "A1")}
+    assert states == {"committed", "paid"}
+    line.faults = []
+    sweep(shop.engine, shop.payments, shop.now)
+    shop.assert_sound()
+
+
+def test_a_payment_does_not_sell_what_its_buyer_holds_anew(shop) -> None:
+    """The old hold is gone, and the new one has another token and another price."""
+    shop.add_leads("L1")
+    held = shop.hold("A1", "L1")
+    assert pay(shop, held, "pm_card_authenticationRequired").state == "requires_action"
+    release(shop.engine, "A1", held.hold_id, shop.now)
+    intent = shop.standin.intents()[0]["id"]
+    shop.standin.authenticate(intent, succeed=True)
+    shop.later(31)
+    anew = shop.hold("A1", "L1", cents=9_000)
+    sweep(shop.engine, shop.payments, shop.now)
+    assert shop.standin.intents()[0]["status"] == "canceled"
+    assert orders.listing(shop.engine, "A1")[0].state == "canceled"
+    assert cart(shop.engine, "A1", shop.now).holds[0].hold_id == anew.hold_id
+    shop.assert_sound()
