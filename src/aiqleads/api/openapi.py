@@ -24,6 +24,10 @@ _WITH_KEY = {
     "403": "The key lacks the scope, or is another agent's; or a limit is reached.",
     "404": "Nothing answers to this name.",
 }
+_WITH_PROOF = {
+    "403": "The sender's proof does not hold; nothing was kept.",
+    "404": "No such feed is open.",
+}
 _WITH_ONCE = {
     "402": "The money is not there: credit used up, or the card was declined.",
     "409": "Somebody else was first, or a request with this key is running. See Retry-After.",
@@ -43,17 +47,19 @@ def describe(app: FastAPI, notice: str) -> dict[str, Any]:
     schemas["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    for operations in document["paths"].values():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
-            _complete(operation)
+            _complete(path, operation)
     return document
 
 
-def _complete(operation: dict[str, Any]) -> None:
+def _complete(path: str, operation: dict[str, Any]) -> None:
     """Adds to an operation the problems that it may answer with."""
     said = dict(_ALWAYS)
     if operation.get("security"):
         said |= _WITH_KEY
+    if path.startswith("/v1/feeds/"):
+        said |= _WITH_PROOF
     for parameter in operation.get("parameters", []):
         if parameter["name"] == HEADER:
             parameter["required"] = True
