@@ -107,7 +107,7 @@ BUGS = [
     Bug("a hold outlives its lead", "commerce/limits.py",
         "return until_us if ends_us is None else min(until_us, ends_us)", "return until_us", HOLDS),
     Bug("the agent's own expired slot is passed over", "commerce/holds.py",
-        "key=lambda slot: (slot.agent_id != agent_id, slot.slot)", "key=lambda slot: slot.slot",
+        "key=lambda slot: _nearness(slot, agent_id)", "key=lambda slot: slot.slot",
         f"{HOLDS} {PROPERTIES}"),
     Bug("exclusive though somebody has a slot", "commerce/holds.py",
         "if open_ and (not exclusive or len(open_) == len(slots)):", "if open_:", HOLDS),

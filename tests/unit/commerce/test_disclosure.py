@@ -27,6 +27,7 @@ from aiqleads.geo.time_zones import CONTIGUOUS, zones_of
 from aiqleads.settings import Settings
 from aiqleads.store import do_not_call, links
 from aiqleads.store.database import open_room
+from aiqleads.store.tables import consent as agreed
 from aiqleads.store.tables import do_not_call as table
 from aiqleads.store.tables import lead
 from aiqleads.store.transactions import writing
@@ -110,6 +111,9 @@ def test_each_way_to_reach_somebody_is_the_newest_and_an_address_is_one(store: S
     later = {"name": "Ada B. Reed", "zip": "10001", "city": "New York", "answers": '{"pets": "1"}'}
     revoked = {**CONSENT, "revoked_us": 1_700_000_001_000_000, "proof": ""}
     add_submission(store.leads, store.vault, "L1", later, number=2, consent=revoked)
+    taken_back = update(agreed).where(agreed.c.proof == "").values(revoked_us=1_700_000_001_000_000)
+    with store.leads.begin() as connection:
+        connection.execute(taken_back)
     found = store.one().person
     assert (found.name, found.email) == ("Ada B. Reed", "ada@example.com")
     assert (found.address, found.city, found.zip) == ("1 Elm Street", "Toledo", "43604")
