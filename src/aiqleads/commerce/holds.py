@@ -87,9 +87,10 @@ class Cart:
 def _slots_for(
     lead_id: str, slots: Sequence[Slot], agent_id: str, now_us: int, *, exclusive: bool
 ) -> AIQLeadsError | list[Slot]:
-    """The slots to take, the agent's own expired row first, or why there are none.
+    """The slots to take, the one that is held first, or why there are none.
 
-    That row must go first: an agent has at most one slot of a lead.
+    An agent has at most one slot of a lead, so an expired hold's is taken again. An exclusive
+    hold is held in the lead's first slot: whoever locks that one may change the others.
     """
     mine = next((slot for slot in slots if slot.agent_id == agent_id), None)
     if mine is not None and mine.state == "sold":
@@ -100,18 +101,14 @@ def _slots_for(
         return Refused(
             "lead-already-held", detail, yours=True, hold_id=mine.hold_id, retry_after=wait
         )
-    own_first = sorted(slots, key=lambda slot: _nearness(slot, agent_id))
-    open_ = [slot for slot in own_first if slot.is_open(now_us)]
-    if open_ and (not exclusive or len(open_) == len(slots)):
-        return open_ if exclusive else open_[:1]
+    open_ = [slot for slot in slots if slot.is_open(now_us)]
+    if exclusive and open_ and len(open_) == len(slots):
+        return open_
+    if open_ and not exclusive:
+        return [min(open_, key=lambda slot: slot is not mine)]
     if not slots:
         return UnknownName(f"no lead {lead_id!r}")
     return _taken(lead_id, slots, now_us, exclusive=exclusive)
-
-
-def _nearness(slot: Slot, agent_id: str) -> tuple[bool, bool, int]:
-    """Sorts the agent's own rows first, and of those the held one before what it blocked."""
-    return slot.agent_id != agent_id, slot.state != "held", slot.slot
 
 
 def _taken(lead_id: str, slots: Sequence[Slot], now_us: int, *, exclusive: bool) -> Refused:

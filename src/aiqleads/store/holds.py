@@ -291,7 +291,8 @@ def take(
     token = 1 + max(slot.token for slot in slots)
     granted_us = max(now_us, *(slot.changed_us for slot in slots))
     given = {"who": agent_id, "the_hold": hold_id, "until_us": until_us, "at_us": granted_us}
-    for number, slot in enumerate(slots):
+    # The held one last: by then no other slot of the lead is held for the same agent.
+    for number, slot in reversed(tuple(enumerate(slots))):
         key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
         if slot.state == "held":
             ended = {"at_us": slot.held_until_us, "how": "expired"}

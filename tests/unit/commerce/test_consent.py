@@ -166,7 +166,8 @@ def test_no_contact_is_stored_or_told(people) -> None:
         rows = connection.execute(select(suppression)).all()
     assert len(rows) == 3
     assert all(len(row.digest) == 16 for row in rows)
-    assert "ada" not in repr(rows).lower()
+    texts = [value for row in rows for value in row if isinstance(value, str)]
+    assert not [text for text in texts if "ada" in text.lower()]
     assert notes.Counts(2, 1, 0) == consent.counts(people.engine)
 
 

@@ -156,14 +156,15 @@ def test_a_hold_that_would_be_over_when_it_begins_is_refused(shop) -> None:
 
 
 def test_an_agent_holds_a_lead_again_whichever_slots_it_had(shop) -> None:
-    """Its first hold was of the second slot, so its exclusive one blocked the first."""
+    """Its first hold was of the second slot; its exclusive one is held in the first."""
     shop.add_leads("L1", buyers=2)
     for who in ("A2", "A1"):
         short = [shop.line("L1", ends_us=shop.now + MINUTE)]
         place(shop.engine, who, short, "all_or_nothing", shop.now)
     shop.later(40)
     short = [shop.line("L1", ends_us=shop.now + MINUTE)]
-    place(shop.engine, "A1", short, "all_or_nothing", shop.now, exclusive=True)
+    (item,) = place(shop.engine, "A1", short, "all_or_nothing", shop.now, exclusive=True).items
+    assert item.slot == 1
     shop.later(40)
     assert len(shop.hold("A1", "L1").items) == 1
     shop.assert_sound()
