@@ -45,6 +45,7 @@ class Server:
     port: int
     folder: Path
     _who: dict[str, Any]
+    durable: bool = False
     _process: subprocess.Popen[bytes] | None = None
 
     def address(self, database: str) -> str:
@@ -90,6 +91,8 @@ class Server:
         server refuses to start: it is asked again.
         """
         given = {**_SETTINGS, "unix_socket_directories": "", "listen_addresses": "127.0.0.1"}
+        if self.durable:
+            given["fsync"] = "on"
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         command = [binaries() / "postgres", "-D", self.folder, "-p", str(self.port), *options]
         until = time.monotonic() + _STARTS_WITHIN_S / 3
@@ -166,8 +169,11 @@ def binaries() -> Path:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Starts a server on a free port and ends it, by pid; its directory goes with it."""
+def server(*, durable: bool = False) -> Iterator[Server]:
+    """Starts a server on a free port and ends it, by pid; its directory goes with it.
+
+    durable: commits wait for the disk, as a shop's do.
+    """
     programs, user = binaries(), _unprivileged()
     root = Path(tempfile.mkdtemp(prefix="aiqleads-postgres-"))
     folder, log = root / "data", root / "log"
@@ -185,7 +191,7 @@ def server() -> Iterator[Server]:
     )  # fmt: skip
     if made.returncode:
         raise RuntimeError(f"initdb: {made.stderr.strip()}")
-    started = Server(_free_port(), folder, who)
+    started = Server(_free_port(), folder, who, durable)
     try:
         started.start()
         yield started

@@ -64,11 +64,14 @@ class Shops:
 
 
 @contextmanager
-def shops(database: str) -> Iterator[Shops]:
-    """Where shops on `database` (one of DATABASES) are made; all is removed in the end."""
+def shops(database: str, *, durable: bool = False) -> Iterator[Shops]:
+    """Where shops on `database` (one of DATABASES) are made; all is removed in the end.
+
+    durable: PostgreSQL waits for the disk at each commit; SQLite always does.
+    """
     for name in [name for name in os.environ if name.startswith("AIQLEADS_STRIPE")]:
         del os.environ[name]  # a soak never speaks with Stripe
-    own = private_postgres.server() if database == "postgresql" else nullcontext()
+    own = private_postgres.server(durable=durable) if database == "postgresql" else nullcontext()
     with tempfile.TemporaryDirectory(prefix="aiqleads-shops-") as folder, own as server:
         url = server.create() if server is not None else None
         template = Settings(home=Path(folder) / "template", database_url=url)

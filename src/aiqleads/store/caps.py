@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from aiqleads.store.orders import OPEN, SOLD
+from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import agent_cap, agent_filter, order_item, orders
+
+_caps_of = Prepared(
+    select(agent_cap)
+    .where(agent_cap.c.agent_id == bindparam("who"))
+    .order_by(agent_cap.c.measure, agent_cap.c.per)
+)
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,7 @@ class Bought:
 
 def caps_of(connection: Connection, agent_id: str) -> list[Cap]:
     """The agent's caps, by measure and span."""
-    query = select(agent_cap).where(agent_cap.c.agent_id == agent_id)
-    rows = connection.execute(query.order_by(agent_cap.c.measure, agent_cap.c.per))
+    rows = _caps_of.rows(connection, {"who": agent_id})
     return [Cap(row.measure, row.per, row.most) for row in rows]
 
 

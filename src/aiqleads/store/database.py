@@ -22,7 +22,7 @@ def connect(settings: Settings, room: Room) -> Engine:
     """
     url = make_url(settings.url(room))
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=False)
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
     # What was answered 202 or paid must outlive a power cut.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import psycopg
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -27,15 +28,34 @@ from sqlalchemy import (
 from aiqleads.domain import Tier
 from aiqleads.errors import UnknownName
 from aiqleads.store.consents import Consent
+from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import agent, hold, hold_item, lead_slot
 from aiqleads.store.transactions import insert_missing
 
 # A statement may name this many leads; more are asked for in turns.
 _CHUNK = 5_000
 
+
+def consent_columns(consent: Consent | None) -> dict[str, Any]:
+    """A consent as the columns of `hold_item` and `order_item`."""
+    return {
+        "consent_id": consent and consent.submission_id,
+        "consent_proof": consent and consent.proof,
+        "consent_sellers": consent and consent.sellers,
+        "consent_checked_us": consent and consent.checked_us,
+    }
+
+
+def consent_of(row: Any) -> Consent | None:
+    """The consent of a row of `hold_item` or `order_item`, None where none was noted."""
+    if not row.consent_id:
+        return None
+    return Consent(row.consent_id, row.consent_proof, row.consent_sellers, row.consent_checked_us)
+
+
 _at_us = bindparam("at_us", type_=BigInteger)
 
-_lock_agent = (
+_lock_agent = Prepared(
     update(agent)
     .where(agent.c.agent_id == bindparam("who"))
     .values(version=agent.c.version + 1)
@@ -43,16 +63,37 @@ _lock_agent = (
 )
 _kept = lead_slot.c.state.in_(("held", "blocked"))
 _live = and_(lead_slot.c.state == "held", lead_slot.c.held_until_us > bindparam("now_us"))
-_live_count = select(func.count(), func.min(lead_slot.c.held_until_us)).where(
-    lead_slot.c.agent_id == bindparam("who"), _live
+_live_count = Prepared(
+    select(func.count().label("live"), func.min(lead_slot.c.held_until_us).label("frees_us")).where(
+        lead_slot.c.agent_id == bindparam("who"), _live
+    )
 )
-_slots = (
+_slots = Prepared(
     select(lead_slot)
     .where(lead_slot.c.lead_id.in_(bindparam("leads", expanding=True)))
     .order_by(lead_slot.c.lead_id, lead_slot.c.slot)
-    .with_for_update()
+    .with_for_update(),
+    lists=["leads"],
 )
-_end_item = (
+# A hold whose time is over ended then, whether or not anybody has written so.
+_ended_us = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
+_past = (
+    select(
+        hold_item.c.lead_id,
+        func.sum(_ended_us - hold_item.c.granted_us).label("held_us"),
+        func.max(_ended_us).label("ended_us"),
+    )
+    .join(hold, hold.c.hold_id == hold_item.c.hold_id)
+    .where(hold.c.agent_id == bindparam("who"), _ended_us <= bindparam("now_us"))
+    .group_by(hold_item.c.lead_id)
+)
+_all_past = Prepared(_past)
+_past_of = Prepared(
+    _past.where(hold_item.c.lead_id.in_(bindparam("leads", expanding=True))), lists=["leads"]
+)
+_add_hold = Prepared(insert(hold))
+_add_item = Prepared(insert(hold_item))
+_end_item = Prepared(
     update(hold_item)
     .where(
         hold_item.c.lead_id == bindparam("the_lead"),
@@ -67,7 +108,7 @@ _of_token = and_(
     lead_slot.c.slot == bindparam("the_slot"),
     lead_slot.c.token == bindparam("the_token"),
 )
-_take = (
+_take = Prepared(
     update(lead_slot)
     .where(_of_token)
     .values(
@@ -87,16 +128,18 @@ _of_grant = and_(
     lead_slot.c.hold_id == bindparam("the_hold"),
     lead_slot.c.token == bindparam("the_token"),
 )
-_free = (
+_free = Prepared(
     update(lead_slot).where(_of_grant, _kept).values(state="free", changed_us=_later_us, **_nobodys)
 )
-_close_blocked = (
+_close_blocked = Prepared(
     update(lead_slot)
     .where(_of_grant, lead_slot.c.state == "blocked")
     .values(state="closed", changed_us=_later_us, **_nobodys)
 )
-_close = update(lead_slot).where(_of_token).values(state="closed", changed_us=_later_us, **_nobodys)
-_sell = (
+_close = Prepared(
+    update(lead_slot).where(_of_token).values(state="closed", changed_us=_later_us, **_nobodys)
+)
+_sell = Prepared(
     update(lead_slot)
     .where(_of_token, _live, lead_slot.c.agent_id == bindparam("who"))
     .values(state="sold", order_id=bindparam("the_order"), held_until_us=None)
@@ -123,10 +166,29 @@ _items = (
     .where(hold.c.agent_id == bindparam("who"), hold_item.c.ended_us.is_(None))
     .order_by(hold_item.c.lead_id, hold_item.c.slot)
 )
-_live_items = _items.where(_live)
-_locked_items = _items.where(
-    hold_item.c.hold_id.in_(bindparam("holds", expanding=True))
-).with_for_update(of=lead_slot)
+_live_items = Prepared(_items.where(_live))
+_locked_items = Prepared(
+    _items.where(hold_item.c.hold_id.in_(bindparam("holds", expanding=True))).with_for_update(
+        of=lead_slot
+    ),
+    lists=["holds"],
+)
+_history = Prepared(
+    select(
+        hold_item.c.lead_id,
+        hold_item.c.slot,
+        hold_item.c.token,
+        *(hold_item.c[name] for name in consent_columns(None)),
+    ).where(hold_item.c.lead_id.in_(bindparam("leads", expanding=True))),
+    lists=["leads"],
+)
+_own_holds = Prepared(
+    select(hold.c.hold_id).where(
+        hold.c.agent_id == bindparam("who"),
+        hold.c.hold_id.in_(bindparam("holds", expanding=True)),
+    ),
+    lists=["holds"],
+)
 
 
 @dataclass(frozen=True)
@@ -177,10 +239,10 @@ class Item:
 
 def lock_agent(connection: Connection, agent_id: str) -> Tier:
     """Locks the agent's row until the transaction ends; UnknownName for a stranger."""
-    tier = connection.execute(_lock_agent, {"who": agent_id}).scalar_one_or_none()
-    if tier is None:
+    row = _lock_agent.one(connection, {"who": agent_id})
+    if row is None:
         raise UnknownName(f"no agent {agent_id!r}")
-    return Tier(tier)
+    return Tier(row.tier)
 
 
 def tier_of(connection: Connection, agent_id: str) -> Tier | None:
@@ -191,14 +253,14 @@ def tier_of(connection: Connection, agent_id: str) -> Tier | None:
 
 def live_holds(connection: Connection, agent_id: str, now_us: int) -> tuple[int, int | None]:
     """How many leads the agent holds now, and when the first of these ends (wall us)."""
-    row = connection.execute(_live_count, {"who": agent_id, "now_us": now_us}).one()
-    return int(row[0]), row[1]
+    row = _live_count.one(connection, {"who": agent_id, "now_us": now_us})
+    return int(row.live), row.frees_us
 
 
 def slots_of(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[Slot]]:
     """Slots of the leads, locked, by lead and in order; a lead without slots is left out."""
     found: dict[str, list[Slot]] = {}
-    for row in connection.execute(_slots, {"leads": list(lead_ids)}):
+    for row in _slots.rows(connection, {"leads": lead_ids}):
         slot = Slot(
             row.lead_id,
             row.slot,
@@ -224,24 +286,12 @@ class Past:
 def past_of(
     connection: Connection, agent_id: str, lead_ids: Sequence[str] | None, now_us: int
 ) -> dict[str, Past]:
-    """Ended holds of the agent, by lead (all of them for None); leads never held are left out.
-
-    A hold whose time is over ended then, whether or not anybody has written so.
-    """
-    ended = func.coalesce(hold_item.c.ended_us, hold_item.c.until_us)
-    query = (
-        select(
-            hold_item.c.lead_id,
-            func.sum(ended - hold_item.c.granted_us).label("held_us"),
-            func.max(ended).label("ended_us"),
-        )
-        .join(hold, hold.c.hold_id == hold_item.c.hold_id)
-        .where(hold.c.agent_id == agent_id, ended <= now_us)
-        .group_by(hold_item.c.lead_id)
-    )
-    if lead_ids is not None:
-        query = query.where(hold_item.c.lead_id.in_(lead_ids))
-    rows = connection.execute(query)
+    """Ended holds of the agent, by lead (all of them for None); leads never held are left out."""
+    given = {"who": agent_id, "now_us": now_us}
+    if lead_ids is None:
+        rows = _all_past.rows(connection, given)
+    else:
+        rows = _past_of.rows(connection, {**given, "leads": lead_ids})
     return {row.lead_id: Past(int(row.held_us), int(row.ended_us)) for row in rows}
 
 
@@ -257,54 +307,68 @@ def add_hold(
     exclusive: bool = False,
 ) -> None:
     """Writes a hold's head; its leads follow by `take`."""
-    connection.execute(
-        insert(hold).values(
-            hold_id=hold_id,
-            agent_id=agent_id,
-            mode=mode,
-            asked=asked,
-            created_us=created_us,
-            expires_us=expires_us,
-            exclusive=exclusive,
-        )
-    )
+    given = {
+        "hold_id": hold_id,
+        "agent_id": agent_id,
+        "mode": mode,
+        "asked": asked,
+        "created_us": created_us,
+        "expires_us": expires_us,
+        "exclusive": exclusive,
+        "extended_us": None,
+    }
+    _add_hold.run(connection, given)
 
 
-def take(
-    connection: Connection,
-    slots: Sequence[Slot],
-    agent_id: str,
+_QUICK_HOLD = """
+select * from quick_hold(
+  %(agent_id)s::text, %(lead_id)s::text, %(hold_id)s::text, %(mode)s::text, %(now_us)s::bigint,
+  %(tiers)s::text[], %(most)s::int[], %(until)s::bigint[],
+  %(price_cents)s::bigint, %(currency)s::text, %(price_lines)s::text,
+  %(consent_id)s::text, %(consent_proof)s::text, %(consent_sellers)s::int,
+  %(consent_checked_us)s::bigint)
+"""
+
+
+def quick_hold(
+    connection: psycopg.Connection[Any],
     hold_id: str,
+    agent_id: str,
+    lead_id: str,
+    mode: str,
     price: tuple[int, str, Sequence[Mapping[str, Any]]],
+    consent: Consent | None,
     now_us: int,
-    until_us: int,
-    *,
-    exclusive: bool = False,
-    consent: Consent | None = None,
-) -> Item:
-    """Gives the first of these open slots of a lead to a hold, and keeps the others empty.
+    by_tier: Mapping[Tier, tuple[int, int]],
+) -> Item | None:
+    """A hold of one slot of one lead in a single call of PostgreSQL's; its only transaction.
 
-    `price` is (cents, currency, lines). All get one fencing token, above any that they had.
-    An expired hold in a slot ends where its time ended; the new one starts no earlier than
-    the slots last changed.
+    by_tier: (live holds, when the hold ends). None, and nothing written, where anything at all
+    stands in the way: `lock_agent`, `slots_of` and `take` do the same step by step.
     """
-    token = 1 + max(slot.token for slot in slots)
-    granted_us = max(now_us, *(slot.changed_us for slot in slots))
-    given = {"who": agent_id, "the_hold": hold_id, "until_us": until_us, "at_us": granted_us}
-    # The held one last: by then no other slot of the lead is held for the same agent.
-    for number, slot in reversed(tuple(enumerate(slots))):
-        key = {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
-        if slot.state == "held":
-            ended = {"at_us": slot.held_until_us, "how": "expired"}
-            connection.execute(_end_item, {**key, **ended})
-        state = {"as_state": "blocked" if number else "held", "new_token": token}
-        if connection.execute(_take, {**key, **given, **state}).rowcount != 1:
-            raise AssertionError(f"slot {slot.lead_id}/{slot.slot} changed under its lock")
     cents, currency, lines = price
-    item = Item(
+    given = {
+        "agent_id": agent_id,
+        "lead_id": lead_id,
+        "hold_id": hold_id,
+        "mode": mode,
+        "now_us": now_us,
+        "tiers": _array(by_tier),
+        "most": _array(most for most, _ in by_tier.values()),
+        "until": _array(until_us for _, until_us in by_tier.values()),
+        "price_cents": cents,
+        "currency": currency,
+        "price_lines": json.dumps(list(lines)),
+        **consent_columns(consent),
+    }
+    row = connection.execute(_QUICK_HOLD, given).fetchone()
+    if row is None:
+        return None
+    slot, token, granted_us, until_us = row
+    return Item(
         hold_id,
-        slots[0].lead_id,
-        slots[0].slot,
+        lead_id,
+        slot,
         token,
         cents,
         currency,
@@ -312,42 +376,105 @@ def take(
         granted_us,
         until_us,
         extended=False,
-        exclusive=exclusive,
+        exclusive=False,
         live=True,
         consent=consent,
     )
-    connection.execute(
-        insert(hold_item).values(
-            hold_id=hold_id,
-            lead_id=item.lead_id,
-            slot=item.slot,
-            token=item.token,
-            price_cents=cents,
-            currency=currency,
-            price_lines=json.dumps(list(lines)),
-            granted_us=granted_us,
-            until_us=until_us,
-            **consent_columns(consent),
-        )
+
+
+def _array(values: Iterable[object]) -> str:
+    """PostgreSQL's text of an array, which its driver takes longer to find out."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a hold gets of a lead: its open slots, the one that is held first, and until when.
+
+    price: (cents, currency, lines). The others of the slots are kept empty.
+    """
+
+    slots: Sequence[Slot]
+    price: tuple[int, str, Sequence[Mapping[str, Any]]]
+    until_us: int
+    consent: Consent | None = None
+
+    @property
+    def token(self) -> int:
+        """One for all its slots, above any that they had."""
+        return 1 + max(slot.token for slot in self.slots)
+
+    def starts_us(self, now_us: int) -> int:
+        """No earlier than its slots last changed, whoever's clock was ahead."""
+        return max(now_us, *(slot.changed_us for slot in self.slots))
+
+
+def take(
+    connection: Connection,
+    agent_id: str,
+    hold_id: str,
+    grants: Sequence[Grant],
+    now_us: int,
+    *,
+    exclusive: bool = False,
+) -> tuple[Item, ...]:
+    """Gives leads to a hold. An expired hold in one of their slots ends when its time ended."""
+    slots = [slot for grant in grants for slot in grant.slots if slot.state == "held"]
+    ended = [{**_slot_key(s), "at_us": s.held_until_us, "how": "expired"} for s in slots]
+    _end_item.many(connection, ended)
+    taken = [
+        {
+            **_slot_key(slot),
+            "who": agent_id,
+            "the_hold": hold_id,
+            "until_us": grant.until_us,
+            "at_us": grant.starts_us(now_us),
+            "new_token": grant.token,
+            "as_state": "blocked" if number else "held",
+        }
+        for grant in grants
+        # The held one last: by then no other slot of the lead is held for the same agent.
+        for number, slot in reversed(tuple(enumerate(grant.slots)))
+    ]
+    if _take.many(connection, taken) != len(taken):
+        raise AssertionError(f"slots of {hold_id} changed under their lock")
+    items = tuple(_item_of(hold_id, grant, now_us, exclusive=exclusive) for grant in grants)
+    _add_item.many(connection, [_item_row(item) for item in items])
+    return items
+
+
+def _slot_key(slot: Slot) -> dict[str, Any]:
+    return {"the_lead": slot.lead_id, "the_slot": slot.slot, "the_token": slot.token}
+
+
+def _item_of(hold_id: str, grant: Grant, now_us: int, *, exclusive: bool) -> Item:
+    cents, currency, lines = grant.price
+    return Item(
+        hold_id,
+        grant.slots[0].lead_id,
+        grant.slots[0].slot,
+        grant.token,
+        cents,
+        currency,
+        tuple(lines),
+        grant.starts_us(now_us),
+        grant.until_us,
+        extended=False,
+        exclusive=exclusive,
+        live=True,
+        consent=grant.consent,
     )
-    return item
 
 
-def consent_columns(consent: Consent | None) -> dict[str, Any]:
-    """A consent as the columns of `hold_item` and `order_item`."""
+def _item_row(item: Item) -> dict[str, Any]:
     return {
-        "consent_id": consent and consent.submission_id,
-        "consent_proof": consent and consent.proof,
-        "consent_sellers": consent and consent.sellers,
-        "consent_checked_us": consent and consent.checked_us,
+        **vars(item),
+        "price_lines": json.dumps(item.price_lines),
+        "until_us": item.expires_us,
+        "ended_us": None,
+        "ended_how": None,
+        **consent_columns(item.consent),
     }
-
-
-def consent_of(row: Any) -> Consent | None:
-    """The consent of a row of `hold_item` or `order_item`, None where none was noted."""
-    if not row.consent_id:
-        return None
-    return Consent(row.consent_id, row.consent_proof, row.consent_sellers, row.consent_checked_us)
 
 
 def _item(row: Any) -> Item:
@@ -370,7 +497,7 @@ def _item(row: Any) -> Item:
 
 def live_items(connection: Connection, agent_id: str, now_us: int) -> list[Item]:
     """Every lead that the agent holds now."""
-    rows = connection.execute(_live_items, {"who": agent_id, "now_us": now_us})
+    rows = _live_items.rows(connection, {"who": agent_id, "now_us": now_us})
     return [_item(row) for row in rows]
 
 
@@ -382,28 +509,25 @@ def items_of(
     One whose time is over is among them with `live` false. UnknownName for a hold that is
     not there or is another agent's.
     """
-    known = set(
-        connection.execute(
-            select(hold.c.hold_id).where(hold.c.agent_id == agent_id, hold.c.hold_id.in_(hold_ids))
-        ).scalars()
-    )
+    given: dict[str, Any] = {"who": agent_id, "holds": hold_ids}
+    known = {row.hold_id for row in _own_holds.rows(connection, given)}
     for hold_id in hold_ids:
         if hold_id not in known:
             raise UnknownName(f"no hold {hold_id!r}")
-    given = {"who": agent_id, "holds": list(hold_ids), "now_us": now_us}
-    return [_item(row) for row in connection.execute(_locked_items, given)]
+    given |= {"now_us": now_us}
+    return [_item(row) for row in _locked_items.rows(connection, given)]
 
 
 def _key(item: Item) -> dict[str, Any]:
     return {"the_lead": item.lead_id, "the_slot": item.slot, "the_token": item.token}
 
 
-def free(connection: Connection, item: Item, now_us: int) -> None:
-    """Ends a live item by its holder's wish; what it kept is free at once."""
-    grant = {"the_lead": item.lead_id, "the_hold": item.hold_id, "the_token": item.token}
-    connection.execute(_free, {**grant, "at_us": now_us})
-    at_us = max(now_us, item.granted_us)
-    connection.execute(_end_item, {**_key(item), "at_us": at_us, "how": "released"})
+def free(connection: Connection, items: Sequence[Item], now_us: int) -> None:
+    """Ends live items by their holder's wish; what they kept is free at once."""
+    grants = [{**_key(item), "the_hold": item.hold_id, "at_us": now_us} for item in items]
+    _free.many(connection, grants)
+    ended = [{**_key(i), "at_us": max(now_us, i.granted_us), "how": "released"} for i in items]
+    _end_item.many(connection, ended)
 
 
 def sell(
@@ -420,12 +544,12 @@ def sell(
     """
     which = dict(zip(("the_lead", "the_slot", "the_token"), key, strict=True))
     given = {**which, "who": agent_id, "the_order": order_id, "now_us": now_us}
-    hold_id = connection.execute(_sell, given).scalar_one_or_none()
-    if hold_id is None:
+    sold = _sell.one(connection, given)
+    if sold is None:
         return False
-    grant = {"the_lead": key[0], "the_hold": hold_id, "the_token": key[2]}
-    connection.execute(_close_blocked, {**grant, "at_us": now_us})
-    connection.execute(_end_item, {**which, "at_us": now_us, "how": "sold"})
+    grant = {"the_lead": key[0], "the_hold": sold.hold_id, "the_token": key[2]}
+    _close_blocked.run(connection, {**grant, "at_us": now_us})
+    _end_item.run(connection, {**which, "at_us": now_us, "how": "sold"})
     return True
 
 
@@ -493,9 +617,9 @@ def close(connection: Connection, lead_id: str, now_us: int) -> list[str]:
             over = slot.is_expired(now_us)
             at_us = slot.held_until_us if over else max(now_us, slot.changed_us)
             how = "expired" if over else "closed"
-            connection.execute(_end_item, {**key, "at_us": at_us, "how": how})
+            _end_item.run(connection, {**key, "at_us": at_us, "how": how})
             told += [] if over or slot.agent_id is None else [slot.agent_id]
-        connection.execute(_close, {**key, "at_us": now_us})
+        _close.run(connection, {**key, "at_us": now_us})
     return told
 
 
@@ -512,17 +636,14 @@ class _Granted(Protocol):
 
 def noted_consents(connection: Connection, items: Iterable[_Granted]) -> dict[str, Consent]:
     """The consents that were found when these grants were made, by lead."""
-    found = {}
-    for item in items:
-        one = select(hold_item).where(
-            hold_item.c.lead_id == item.lead_id,
-            hold_item.c.slot == item.slot,
-            hold_item.c.token == item.token,
-        )
-        row = connection.execute(one).one_or_none()
-        if row is not None and (consent := consent_of(row)) is not None:
-            found[item.lead_id] = consent
-    return found
+    granted = {(item.lead_id, item.slot, item.token) for item in items}
+    rows = _history.rows(connection, {"leads": sorted({lead_id for lead_id, _, _ in granted})})
+    noted = {
+        row.lead_id: consent_of(row)
+        for row in rows
+        if (row.lead_id, row.slot, row.token) in granted
+    }
+    return {lead_id: consent for lead_id, consent in noted.items() if consent is not None}
 
 
 def held_leads(connection: Connection, agent_id: str, hold_ids: Sequence[str]) -> list[str]:

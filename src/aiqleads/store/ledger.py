@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, insert, select
+from sqlalchemy import Connection, bindparam, case, func, insert, select
 
 from aiqleads.errors import ContractBroken
+from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import account, entry, txn
 from aiqleads.store.transactions import insert_missing
+
+_signed = case((entry.c.direction == "debit", entry.c.amount_cents), else_=-entry.c.amount_cents)
+_balance = Prepared(
+    select(func.coalesce(func.sum(_signed), 0).label("cents")).where(
+        entry.c.account_id == bindparam("of")
+    )
+)
+_add_entry = Prepared(insert(entry))
 
 REVENUE = "revenue"
 STRIPE_CLEARING = "stripe_clearing"
@@ -68,19 +77,17 @@ def post(
         kind = name.split(":")[0]
         row = {"account_id": name, "kind": kind, "currency": currency}
         insert_missing(connection, account, [row])
-    connection.execute(
-        insert(entry),
-        [
-            {
-                "txn_id": txn_id,
-                "account_id": leg.account_id,
-                "direction": "debit" if leg.cents > 0 else "credit",
-                "amount_cents": abs(leg.cents),
-                "currency": currency,
-            }
-            for leg in legs
-        ],
-    )
+    sides = [
+        {
+            "txn_id": txn_id,
+            "account_id": leg.account_id,
+            "direction": "debit" if leg.cents > 0 else "credit",
+            "amount_cents": abs(leg.cents),
+            "currency": currency,
+        }
+        for leg in legs
+    ]
+    _add_entry.many(connection, sides)
     return True
 
 
@@ -90,13 +97,9 @@ def is_posted(connection: Connection, txn_id: str) -> bool:
     return found.first() is not None
 
 
-_signed = case((entry.c.direction == "debit", entry.c.amount_cents), else_=-entry.c.amount_cents)
-
-
 def debit_balance(connection: Connection, account_id: str) -> int:
     """Debits minus credits of an account, in cents; 0 for one that was never used."""
-    total = select(func.coalesce(func.sum(_signed), 0)).where(entry.c.account_id == account_id)
-    return int(connection.execute(total).scalar_one())
+    return int(_balance.one(connection, {"of": account_id}).cents)
 
 
 def credit_balance(connection: Connection, account_id: str) -> int:

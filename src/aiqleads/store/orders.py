@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from aiqleads.errors import UnknownName
 from aiqleads.store.consents import Consent
 from aiqleads.store.holds import consent_columns, consent_of
+from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import auto_recharge, order_item, orders, payment_attempt
 
 #: a card payment is under way, nothing is sold yet
@@ -99,6 +100,30 @@ class Attempt:
         return try_key(f"{self.idempotency_prefix}:pay", self.tries)
 
 
+_add_order = Prepared(insert(orders))
+_add_item = Prepared(insert(order_item))
+_find = Prepared(select(orders).where(orders.c.order_id == bindparam("of")))
+_items_of = Prepared(
+    select(order_item)
+    .where(order_item.c.order_id.in_(bindparam("of", expanding=True)))
+    .order_by(order_item.c.lead_id, order_item.c.slot),
+    lists=["of"],
+)
+_disclosed = Prepared(
+    select(order_item.c.lead_id, order_item.c.consent_id)
+    .join(orders, orders.c.order_id == order_item.c.order_id)
+    .where(
+        orders.c.state.in_(SOLD),
+        orders.c.order_id != bindparam("without"),
+        or_(
+            order_item.c.lead_id.in_(bindparam("leads", expanding=True)),
+            order_item.c.consent_id.in_(bindparam("consents", expanding=True)),
+        ),
+    ),
+    lists=["leads", "consents"],
+)
+
+
 def try_key(key: str, tries: int) -> str:
     """The key of a try: the first is the key itself."""
     return f"{key}:{tries}" if tries else key
@@ -106,43 +131,17 @@ def try_key(key: str, tries: int) -> str:
 
 def add(connection: Connection, order: Order) -> None:
     """Writes an order with its items."""
-    connection.execute(
-        insert(orders).values(
-            order_id=order.order_id,
-            agent_id=order.agent_id,
-            state=order.state,
-            pay_with=order.pay_with,
-            amount_cents=order.amount_cents,
-            currency=order.currency,
-            created_us=order.created_us,
-            deadline_us=order.deadline_us,
-            settled_us=order.settled_us,
-        )
-    )
-    connection.execute(
-        insert(order_item),
-        [
-            {
-                "order_id": order.order_id,
-                "lead_id": item.lead_id,
-                "slot": item.slot,
-                "token": item.token,
-                "price_cents": item.price_cents,
-                **consent_columns(item.consent),
-            }
-            for item in order.items
-        ],
-    )
+    _add_order.run(connection, vars(order))
+    items = [
+        {"order_id": order.order_id, **vars(item), **consent_columns(item.consent)}
+        for item in order.items
+    ]
+    _add_item.many(connection, items)
 
 
 def _items(connection: Connection, order_ids: Sequence[str]) -> dict[str, list[OrderItem]]:
     found: dict[str, list[OrderItem]] = {order_id: [] for order_id in order_ids}
-    rows = connection.execute(
-        select(order_item)
-        .where(order_item.c.order_id.in_(order_ids))
-        .order_by(order_item.c.lead_id, order_item.c.slot)
-    )
-    for row in rows:
+    for row in _items_of.rows(connection, {"of": order_ids}):
         item = OrderItem(row.lead_id, row.slot, row.token, row.price_cents, consent_of(row))
         found[row.order_id].append(item)
     return found
@@ -162,20 +161,11 @@ def disclosed(
 
     without: an order that is left out.
     """
-    query = (
-        select(order_item.c.lead_id, order_item.c.consent_id)
-        .join(orders, orders.c.order_id == order_item.c.order_id)
-        .where(
-            orders.c.state.in_(SOLD),
-            orders.c.order_id != without,
-            or_(order_item.c.lead_id.in_(lead_ids), order_item.c.consent_id.in_(consent_ids)),
-        )
-    )
-    return [(row.lead_id, row.consent_id) for row in connection.execute(query)]
+    given = {"leads": lead_ids, "consents": consent_ids, "without": without}
+    return [(row.lead_id, row.consent_id) for row in _disclosed.rows(connection, given)]
 
 
-def _orders(connection: Connection, statement: Any) -> list[Order]:
-    rows = connection.execute(statement).all()
+def _orders(connection: Connection, rows: Sequence[Any]) -> list[Order]:
     items = _items(connection, [row.order_id for row in rows])
     return [
         Order(
@@ -197,7 +187,7 @@ def _orders(connection: Connection, statement: Any) -> list[Order]:
 
 def find(connection: Connection, order_id: str) -> Order | None:
     """The order with its items, or None."""
-    found = _orders(connection, select(orders).where(orders.c.order_id == order_id))
+    found = _orders(connection, _find.rows(connection, {"of": order_id}))
     return found[0] if found else None
 
 
@@ -220,9 +210,8 @@ def of_agent(
             (orders.c.created_us < created_us)
             | ((orders.c.created_us == created_us) & (orders.c.order_id < order_id))
         )
-    return _orders(
-        connection, mine.order_by(orders.c.created_us.desc(), orders.c.order_id.desc()).limit(limit)
-    )
+    newest = mine.order_by(orders.c.created_us.desc(), orders.c.order_id.desc()).limit(limit)
+    return _orders(connection, connection.execute(newest).all())
 
 
 def bought(connection: Connection, agent_id: str, lead_ids: Sequence[str] | None) -> set[str]:
@@ -322,7 +311,8 @@ def attempt_by_intent(connection: Connection, payment_intent: str) -> Attempt | 
 def uncollected(connection: Connection, agent_id: str) -> list[Order]:
     """The agent's orders whose money never came, oldest first."""
     owed = select(orders).where(orders.c.agent_id == agent_id, orders.c.state == "uncollected")
-    return _orders(connection, owed.order_by(orders.c.created_us, orders.c.order_id))
+    ordered = owed.order_by(orders.c.created_us, orders.c.order_id)
+    return _orders(connection, connection.execute(ordered).all())
 
 
 def pause_recharge(connection: Connection, agent_id: str, why: str) -> None:

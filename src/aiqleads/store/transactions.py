@@ -12,15 +12,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import psycopg
 from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import Pool
 
 from aiqleads.errors import Refused
+from aiqleads.store.prepared import Prepared
 
 # PostgreSQL: lock timeout, deadlock, serialisation failure.
 _CONTENTION = {"55P03", "40P01", "40001"}
@@ -40,6 +43,21 @@ class _Shared:
     size: int = 0
     over: threading.Event = field(default_factory=threading.Event)
     problem: BaseException | None = None
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Takes back what one thread wrote when it fails, and nothing of the others'."""
+        driver: Any = self.connection.connection.driver_connection
+        driver.execute("SAVEPOINT turn")
+        try:
+            yield
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK TO turn")
+            raise
+        finally:
+            if driver.in_transaction:
+                driver.execute("RELEASE turn")
 
     def end(self) -> None:
         """Commits; where that fails nothing of it was written, which all are told."""
@@ -83,7 +101,7 @@ class _Queue:
         """A turn in the open transaction; left when that is committed, or was not."""
         shared = self._enter(engine)
         try:
-            with shared.connection.begin_nested():
+            with shared.turn():
                 yield shared.connection
         finally:
             # Who was refused waits too: what it was refused for may not be on the disk yet.
@@ -177,17 +195,35 @@ def writing(engine: Engine) -> Iterator[Connection]:
         raise _busy() from problem
 
 
+@contextmanager
+def calling(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
+    """PostgreSQL's bare driver, for one statement that is a transaction by itself.
+
+    It takes a third of the time that SQLAlchemy takes for the same. Refused as `writing` is.
+    """
+    pooled = engine.raw_connection()
+    driver: Any = pooled.driver_connection
+    try:
+        driver.autocommit = True
+        yield driver
+        driver.autocommit = False
+    except psycopg.Error as problem:
+        pooled.invalidate(problem)
+        if problem.sqlstate not in _CONTENTION:
+            raise
+        raise _busy() from problem
+    finally:
+        pooled.close()
+
+
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Inserts the rows whose key is not there yet; returns how many were new."""
     if not rows:
         return 0
-    given = [dict(row) for row in rows]
-    if connection.dialect.name == "postgresql":
-        # Counted by what comes back: the driver's own count is not known (-1) here.
-        statement = postgresql.insert(table).on_conflict_do_nothing()
-        first = next(iter(table.primary_key))
-        return len(connection.execute(statement.returning(first), given).all())
-    known = sqlite.insert(table)
-    if len(given) == 1:
-        return connection.execute(known.values(given[0]).on_conflict_do_nothing()).rowcount
-    return connection.execute(known.on_conflict_do_nothing(), given).rowcount
+    return _missing(connection.dialect.name, table, tuple(rows[0])).many(connection, rows)
+
+
+@cache
+def _missing(dialect: str, table: Table, columns: tuple[str, ...]) -> Prepared:
+    kind: Any = {"postgresql": postgresql, "sqlite": sqlite}[dialect]
+    return Prepared(kind.insert(table).on_conflict_do_nothing(), columns=columns)
