@@ -8,7 +8,7 @@ slots of a lead: one is held, the others stand empty, and its sale closes them f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, select
@@ -277,7 +277,7 @@ def _grant(
 
 
 def _frozen(price: Quote) -> tuple[int, str, list[dict[str, Any]]]:
-    return price.total_cents, price.currency, [asdict(line) for line in price.lines]
+    return price.total_cents, price.currency, [vars(line) for line in price.lines]
 
 
 def _conflict(
