@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event
 
 from aiqleads.api.app import create_app
 from aiqleads.api.state import ServiceState
@@ -59,7 +59,7 @@ class Town:
     state: ServiceState
     client: TestClient
     now_us: int = 1_767_225_600_000_000
-    #: statements and commits of the shop, and at which of them its session ends
+    #: statements and commits on its database, and at which of them the session ends
     steps: int = 0
     doomed: int = 0
     told_busy: int = 0
@@ -86,33 +86,49 @@ class Town:
             self.now_us += MINUTE_US
         raise AssertionError(f"never told: {answer.text}")
 
-    def watch(self) -> None:
-        """Counts the steps from now on, and ends a session before or after the doomed one."""
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        """Counts what is asked of the driver, and ends the session around the doomed step."""
+        execute, many = psycopg.Cursor.execute, psycopg.Cursor.executemany
+        commit = psycopg.Connection.commit
 
-        @event.listens_for(self.state.commerce, "before_cursor_execute")
-        def _statement(connection: Any, *_: Any) -> None:
-            self._step(connection.connection.dbapi_connection)
+        def executed(cursor: Any, *given: Any, **more: Any) -> Any:
+            self._step(cursor.connection)
+            made = execute(cursor, *given, **more)
+            if cursor.connection.autocommit and self._step(cursor.connection):
+                execute(cursor, "select 'the answer was lost'")
+            return made
 
-        dialect: Any = self.state.commerce.dialect
-        commit = dialect.do_commit
+        def executed_many(cursor: Any, *given: Any, **more: Any) -> None:
+            self._step(cursor.connection)
+            many(cursor, *given, **more)
 
         def committed(connection: Any) -> None:
-            self._step(connection.dbapi_connection)
+            self._step(connection)
             commit(connection)
-            if self._step(connection.dbapi_connection):
-                connection.dbapi_connection.execute("select 'the answer was lost'")
+            if self._step(connection):
+                execute(connection.cursor(), "select 'the answer was lost'")
 
-        dialect.do_commit = committed
+        patch.setattr(psycopg.Cursor, "execute", executed)
+        patch.setattr(psycopg.Cursor, "executemany", executed_many)
+        patch.setattr(psycopg.Connection, "commit", committed)
 
     def _step(self, driver: Any) -> bool:
+        if driver.info.dbname != self.database:
+            return False
         self.steps += 1
         if self.steps == self.doomed:
             self.server.end_session(driver.info.backend_pid)
         return self.steps == self.doomed
 
+    @property
+    def database(self) -> str:
+        return str(self.settings.database_url).rpartition("/")[2]
+
 
 @pytest.fixture
-def town(server: Any, template: tuple[Path, str], tmp_path: Path) -> Iterator[Town]:
+def town(
+    server: Any, template: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Town]:
     home, address = template
     shutil.copytree(home, tmp_path / "home")
     settings = Settings(home=tmp_path / "home", database_url=server.create(like=address))
@@ -121,7 +137,7 @@ def town(server: Any, template: tuple[Path, str], tmp_path: Path) -> Iterator[To
         server, settings, state, TestClient(create_app(state), raise_server_exceptions=False)
     )
     state.now_us = lambda: made.now_us
-    made.watch()
+    made.watch(monkeypatch)
     yield made
     state.close()
 

@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import psycopg
 from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +25,9 @@ from sqlalchemy.pool import Pool
 from aiqleads.store import outages
 from aiqleads.store.outages import busy as _busy
 from aiqleads.store.prepared import Prepared
+
+if TYPE_CHECKING:
+    import psycopg  # the driver is an extra
 
 #: how long a thread waits for its turn, as long as SQLite itself waits for another process
 _TURN_SECONDS = 30.0
@@ -176,7 +178,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     sqlite_file = engine.dialect.name == "sqlite"
     with (
-        _telling(DBAPIError, NoneFree),
+        _telling(engine),
         _queue(engine).writing(engine) if sqlite_file else engine.begin() as connection,
     ):
         yield connection
@@ -188,26 +190,29 @@ def calling(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
 
     It takes a third of the time that SQLAlchemy takes for the same. Refused as `writing` is.
     """
-    with _telling(psycopg.Error):
+    with _telling(engine):
         pooled = engine.raw_connection()
         driver: Any = pooled.driver_connection
+        errors: Any = engine.dialect.loaded_dbapi
         try:
             driver.autocommit = True
             yield driver
-            driver.autocommit = False
-        except psycopg.Error as problem:
+        except errors.Error as problem:
             pooled.invalidate(problem)
             raise
         finally:
+            if pooled.is_valid:
+                driver.autocommit = False
             pooled.close()
 
 
 @contextmanager
-def _telling(*faults: type[Exception]) -> Iterator[None]:
-    """Faults that pass by themselves are `Refused("busy")`."""
+def _telling(engine: Engine) -> Iterator[None]:
+    """Faults that pass by themselves are `Refused("busy")`, those of the bare driver too."""
+    driver: Any = engine.dialect.loaded_dbapi
     try:
         yield
-    except faults as problem:
+    except (DBAPIError, NoneFree, driver.Error) as problem:
         if (refused := outages.told(problem)) is None:
             raise
         raise refused from problem
