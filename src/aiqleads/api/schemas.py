@@ -692,6 +692,7 @@ class ReconcileAnswer(Answer):
     strays: int
     waiting: int
     recorded: int
+    failed: int
 
 
 class AutoRecharge(Body):

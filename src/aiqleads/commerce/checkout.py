@@ -258,12 +258,16 @@ def _open_order(
 
 def _unknown(engine: Engine, order_id: str, problem: Refused) -> Order:
     """What to tell a buyer when Stripe or the database does not answer: what is known so far."""
-    with reader(engine).connect() as connection:
-        order = rows.get(connection, order_id)
+    unknown = OutcomeUnknown(
+        "the payment's outcome is not known yet; it will be settled", order_id=order_id
+    )
+    try:
+        with reader(engine).connect() as connection:
+            order = rows.get(connection, order_id)
+    except Refused:  # the database does not even answer that
+        raise unknown from problem
     if order.state in SOLD:
         return order
     if order.state in DEAD:
         raise refusal_of(order.failure, {"order_id": order_id}) from problem
-    raise OutcomeUnknown(
-        "the payment's outcome is not known yet; it will be settled", order_id=order_id
-    ) from problem
+    raise unknown from problem

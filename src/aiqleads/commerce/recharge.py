@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, case, delete, func, select
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, Payments
 from aiqleads.commerce.reconcile import drive_topup
+from aiqleads.commerce.tally import Tally
 from aiqleads.commerce.wallet import CURRENCY, LEAST_TOPUP_CENTS, MOST_TOPUP_CENTS
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import InvalidInput, Refused, UnknownName
@@ -94,10 +95,17 @@ def recharge(
 
 
 def run(engine: Engine, payments: Payments, now_us: int) -> int:
-    """Tops up every wallet whose rule says so; returns how many got credit."""
+    """Tops up every wallet whose rule says so; returns how many got credit.
+
+    One that fails is logged, keeps no other from its turn, and is tried again by the next run.
+    """
     with reader(engine).connect() as connection:
         low = list(connection.execute(_low).scalars())
-    return sum(recharge(engine, payments, agent_id, now_us) for agent_id in low)
+    filled, tally = 0, Tally()
+    for agent_id in low:
+        with tally.one("recharge", agent_id):
+            filled += recharge(engine, payments, agent_id, now_us)
+    return filled
 
 
 _balance = func.coalesce(

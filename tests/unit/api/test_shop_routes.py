@@ -219,7 +219,7 @@ def test_a_released_hold_is_free_for_others(shop: Any, is_problem: IsProblem) ->
     is_problem(shop.ask("DELETE", f"/v1/cart/holds/{hold_id}", agent="A0006"), 404, "not-found")
     answer = shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()
     assert answer == {"hold_id": hold_id, "released": 1}
-    assert shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()["released"] == 0
+    assert shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json() == answer
     assert shop.hold("A0006", lead).status_code == 201
 
 
@@ -417,6 +417,21 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
     again = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
     assert again.json()["topup_id"] == first.json()["topup_id"]
     assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 5_000
+
+
+def test_a_release_whose_answer_could_not_be_kept_is_told_the_same_again(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leads = [shop.state.snapshot.lead_id(row) for row in (1, 2)]
+    path = f"/v1/cart/holds/{shop.hold('A0003', *leads).json()['hold_id']}"
+    with monkeypatch.context() as broken:
+        broken.setattr(idempotency, "finish", _busy)
+        first = shop.ask("DELETE", path, once="r")
+    assert first.json()["released"] == 2
+    shop.now_us += 2 * MINUTE_US
+    again = shop.ask("DELETE", path, once="r")
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert shop.ask("DELETE", path, once="r").headers["Idempotent-Replayed"] == "true"
 
 
 def test_best_effort_does_without_a_lead_that_is_not_on_offer(
