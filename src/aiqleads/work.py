@@ -21,7 +21,7 @@ from functools import lru_cache
 import structlog
 from sqlalchemy import Engine
 
-from aiqleads.commerce import recharge
+from aiqleads.commerce import accruals, recharge
 from aiqleads.commerce.consent import Register, settle
 from aiqleads.commerce.delivery import Courier
 from aiqleads.commerce.payments import Payments, open_payments
@@ -164,6 +164,7 @@ def _others(desk: _Desk, *, last: bool) -> Done:
         "settle": lambda: _settle(desk),
         "publish": lambda: _publish(desk, at_once=last),
         "sweep": lambda: _heal(desk),
+        "accrue": lambda: _accrue(desk),
         "recharge": lambda: _recharge(desk),
         "deliver": lambda: _deliver(desk, to_the_end=last),
     }
@@ -396,6 +397,16 @@ def _settle(desk: _Desk) -> Done:
         return Done()
     if found := settle(desk.leads, desk.commerce, desk.now_us()):
         log.info("consents_settled", leads=found)
+    return Done()
+
+
+def _accrue(desk: _Desk) -> Done:
+    """Posts what sources and taxes are owed of the sales since the last time."""
+    if not desk.is_due("accrue", desk.rhythm.settle_every):
+        return Done()
+    terms = accruals.terms_of(desk.settings, accruals.markets_of(desk.commerce))
+    if found := accruals.accrue(desk.commerce, desk.leads, terms, desk.now_us()):
+        log.info("accrued", orders=found)
     return Done()
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E402  (the soak folder is found by a line above the imports)
 """Holds, checkouts and bulks of a busy shop, against the same writes made by hand.
 
     python tests/benchmarks/bench_commerce.py [--rounds 7] [--calls 300] [--only a,b]

@@ -657,6 +657,25 @@ class RefundList(Answer):
     items: list[RefundAnswer]
 
 
+class MarginAnswer(Answer):
+    """What the leads of one source brought; kept is sold less refunds and credits."""
+
+    source: str
+    currency: str
+    leads: int
+    sold_cents: int
+    kept_cents: int
+    share_cents: int
+    tax_cents: int
+    margin_cents: int
+
+
+class MarginList(Answer):
+    """Sources by name; `unknown` for sales from before consents were noted."""
+
+    items: list[MarginAnswer]
+
+
 class DisputeAnswer(Answer):
     """A payment that its buyer's bank took back; `order_id` is null for a top-up."""
 

@@ -87,6 +87,10 @@ class Prepared:
             cursor.executemany(text.sql, [text.fill(row) for row in rows])
             return int(cursor.rowcount)
 
+    def text(self, dialect: Dialect, lists: Given) -> str:
+        """What the driver of a database gets, for lists of these lengths."""
+        return self._text(dialect, tuple(len(lists[name]) for name in self._lists)).sql
+
     def _filled(self, dialect: Dialect, given: Given) -> tuple[_Text, Any]:
         if not self._lists:
             text = self._text(dialect, ())
