@@ -21,7 +21,7 @@ from aiqleads.api.state import ServiceState
 from aiqleads.commerce.payments import OutcomeUnknown, open_payments
 from aiqleads.commerce.wallet import balance, topup
 from aiqleads.settings import Settings
-from aiqleads.store import agents
+from aiqleads.store import agents, inbox
 from aiqleads.work import Done, Rhythm, work
 
 HERE = Path(__file__).parent
@@ -263,7 +263,7 @@ def test_the_worker_goes_on_when_the_server_is_back(town: Town) -> None:
     )
     worker.start()
     try:
-        _until(lambda: "worker_heartbeat" in town.client.get("/metrics").text)
+        _until(lambda: inbox.last_beat(town.state.vault.engine, inbox.WORKER) is not None)
         with _away(town.server):
             time.sleep(1.0)
             assert worker.is_alive()

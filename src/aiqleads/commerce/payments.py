@@ -54,7 +54,7 @@ class OutcomeUnknown(Refused):
 
 
 #: refusals after which a payment that was begun may have happened or not
-UNSETTLED = ("payment-outcome-unknown", "busy")
+UNSETTLED = ("payment-outcome-unknown", "busy", "payment-refused")
 
 
 class NotAccepted(InvalidInput):

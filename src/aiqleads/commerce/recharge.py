@@ -17,7 +17,7 @@ from aiqleads.commerce.reconcile import drive_topup
 from aiqleads.commerce.tally import Tally
 from aiqleads.commerce.wallet import CURRENCY, LEAST_TOPUP_CENTS, MOST_TOPUP_CENTS
 from aiqleads.domain import US_PER_DAY
-from aiqleads.errors import InvalidInput, Refused, UnknownName
+from aiqleads.errors import AIQLeadsError, InvalidInput, UnknownName
 from aiqleads.store import holds, ledger, orders
 from aiqleads.store.database import reader
 from aiqleads.store.orders import RECHARGE, Attempt
@@ -88,7 +88,7 @@ def recharge(
         return False
     try:
         return drive_topup(engine, payments, attempt_id, now_us).state == "captured"
-    except Refused as problem:
+    except AIQLeadsError as problem:
         if problem.kind not in UNSETTLED:
             raise
         return False

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from aiqleads.commerce.payments import UNSETTLED, NotAccepted
-from aiqleads.errors import Refused, why
+from aiqleads.commerce.payments import UNSETTLED
+from aiqleads.errors import AIQLeadsError, why
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,5 @@ class Tally:
 
 
 def _waits(problem: Exception) -> bool:
-    """Whether it passes by itself."""
-    unsettled = isinstance(problem, Refused) and problem.kind in UNSETTLED
-    return unsettled or isinstance(problem, NotAccepted)
+    """Whether somebody else's answer is all that is missing."""
+    return isinstance(problem, AIQLeadsError) and problem.kind in UNSETTLED

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiqleads.commerce import holds, idempotency, reconcile
-from aiqleads.commerce.payments import OutcomeUnknown
+from aiqleads.commerce.payments import NotAccepted, OutcomeUnknown
 from aiqleads.errors import Refused
 
 IsProblem = Callable[[Any, int, str], dict[str, Any]]
@@ -339,6 +339,44 @@ def test_a_webhook_needs_its_signature(shop: Any, is_problem: IsProblem) -> None
     is_problem(send(event, f"t={at},v1={'0' * 64}"), 400, "webhook-signature")
     is_problem(send(event + " ", f"t={at},v1={sign}"), 400, "webhook-signature")
     assert send(event, f"t={at},v1={sign}").json() == {"outcome": "ignored"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "agent"),
+    [
+        (
+            "/v1/orders/ord_1/returns",
+            {"lead_id": "L1", "reason": "duplicate", "evidence": "\0"},
+            "A0003",
+        ),
+        ("/v1/orders/ord_1/returns", {"lead_id": "L1", "reason": "\0", "evidence": "x"}, "A0003"),
+        ("/v1/admin/returns/ret_1", {"credit": True, "note": "\0"}, None),
+        ("/v1/orders/ord_1/refunds", {"reason": "\0"}, None),
+    ],
+)
+def test_a_character_that_no_database_keeps_is_refused(
+    shop: Any, is_problem: IsProblem, path: str, body: Any, agent: str | None
+) -> None:
+    is_problem(shop.ask("POST", path, body, agent=agent), 422, "invalid-input")
+
+
+@pytest.mark.parametrize("what", ["topup", "checkout"])
+def test_a_payment_that_stripe_does_not_know_yet_is_not_called_refused(
+    shop: Any, is_problem: IsProblem, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It was made, and the next look at it is told that there is no such thing."""
+    topup = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    path, body = ("/v1/wallet/topups", topup) if what == "topup" else ("/v1/checkout", _card(shop))
+
+    def unknown(*_args: Any, **_more: Any) -> Any:
+        raise NotAccepted("no such payment_intent")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.state.payments, "retrieve", unknown)
+        is_problem(shop.ask("POST", path, body, once="p"), 202, "payment-outcome-unknown")
+    assert shop.ask("POST", path, body, once="p").status_code == 201
+    (intent,) = shop.state.payments.standin.intents()
+    assert intent["status"] == "succeeded"
 
 
 def test_an_operator_cannot_buy(shop: Any, is_problem: IsProblem) -> None:
