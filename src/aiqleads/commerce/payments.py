@@ -29,6 +29,8 @@ WEBHOOK_TOLERANCE_SECONDS = 300
 _STANDIN_KEY = "sk_test_standin"
 _NETWORK_RETRIES = 2
 _TOO_MANY_RETRIES = 3
+#: of an event's id and type, and of a PaymentIntent's id, as the inbox keeps them
+_LONGEST_NAME, _LONGEST_INTENT = 80, 60
 
 _T = TypeVar("_T")
 
@@ -370,7 +372,7 @@ class Payments:
         try:
             text = body.decode()
             stripe.WebhookSignature.verify_header(text, signature, self._webhook_secret)
-            signed_s = int(str(signature).partition("t=")[2].partition(",")[0])
+            signed_s = _signed_s(str(signature))
         except (stripe.SignatureVerificationError, ValueError, TypeError) as problem:
             # TypeError: hmac compares no text beyond ASCII
             raise Refused(
@@ -384,10 +386,14 @@ class Payments:
             is_after = about.get("object") in ("refund", "dispute", "charge")
             is_intent = about.get("object") == "payment_intent"
             intent_id = about["id"] if is_intent else about.get("payment_intent")
+            is_ours = intent_id is not None and (is_after or is_intent)
             return WebhookEvent(
-                event["id"], event["type"], intent_id if is_after or is_intent else None, is_after
+                _name(event["id"]),
+                _name(event["type"]),
+                _name(intent_id, _LONGEST_INTENT) if is_ours else None,
+                is_after,
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise InvalidInput("the webhook's body is not a Stripe event") from problem
 
     def _ask(self, call: Callable[[], stripe.PaymentIntent]) -> CardIntent:
@@ -426,6 +432,23 @@ def _page(
     """The objects of a page, and the id after which the next one begins, if there is one."""
     listed = raw["data"]
     return [of(each) for each in listed], listed[-1]["id"] if listed and raw["has_more"] else None
+
+
+def _signed_s(signature: str) -> int:
+    """The `t` that a signature was checked with (seconds), picked as the SDK picks it.
+
+    Not whatever stands behind the first `t=`: `xt=<now>` before it, which nobody signed,
+    would pass an old webhook off as a new one.
+    """
+    return int(next(item[2:] for item in signature.split(",") if item.startswith("t=")))
+
+
+def _name(given: Any, longest: int = _LONGEST_NAME) -> str:
+    """A name as Stripe gives them, which every database takes; ValueError for anything else."""
+    is_visible = isinstance(given, str) and given.isascii() and given.isprintable()
+    if not is_visible or not 0 < len(given) <= longest:
+        raise ValueError("that is no name of Stripe's")
+    return str(given)
 
 
 def _is_replayed(problem: stripe.StripeError) -> bool:
