@@ -21,6 +21,7 @@ from tests.receiver import Got, Receiver, receiver
 
 from aiqleads.api.app import create_app
 from aiqleads.api.state import ServiceState
+from aiqleads.commerce import webhooks
 from aiqleads.settings import Settings
 from aiqleads.store import agents
 from aiqleads.work import Done, Rhythm, work
@@ -93,6 +94,28 @@ def test_what_is_bought_arrives_signed_and_whole(world: World) -> None:
         assert lead["contact"] == seen["contact"]
         assert lead["contact"]["invented"] is True
     assert {got.said["data"]["lead"]["lead_id"] for got in world.hook.got} == set(ids)
+    assert settled(world) == Done()
+
+
+def test_what_went_back_arrives_signed_and_once(world: World) -> None:
+    """A line that its buyer gave back, over HTTP and through the worker."""
+    secret = world.ask("PUT", "/v1/delivery", {"channel": "webhook", "url": world.hook.url()})[
+        "secret"
+    ]
+    (lead,) = world.buy(1)
+    (order,) = world.client.get("/v1/orders").json()["items"]
+    body = {"lead_id": lead, "reason": "disconnected_number", "evidence": "called twice"}
+    back = world.ask("POST", f"/v1/orders/{order['order_id']}/returns", body)
+    assert settled(world).delivered == 2
+    (got,) = [each for each in world.hook.got if each.said["type"] == "refund"]
+    assert got.headers["webhook-signature"] == webhooks.signature(
+        secret, got.event_id, int(got.headers["webhook-timestamp"]), got.body
+    )
+    data = got.said["data"]
+    assert (data["refund_id"], data["lead_ids"]) == (back["return_id"], [lead])
+    assert (data["amount_cents"], data["to"]) == (order["amount_cents"], "wallet")
+    notices = world.client.get("/v1/notices").json()["items"]
+    assert [(each["kind"], each["lead_id"]) for each in notices] == [("refund", lead)]
     assert settled(world) == Done()
 
 

@@ -19,21 +19,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from aiqleads.commerce import letters, reports, webhooks
 from aiqleads.commerce.disclosure import Disclosure, as_json, disclose
 from aiqleads.commerce.endpoints import Target, opened
-from aiqleads.commerce.events import SOLD, TEST
+from aiqleads.commerce.events import REFUND, SOLD, TEST, refund_of
 from aiqleads.commerce.lead_table import as_csv
 from aiqleads.commerce.webhooks import Outcome
 from aiqleads.domain import US_PER_SECOND, moment
 from aiqleads.errors import AIQLeadsError, Refused
 from aiqleads.settings import Settings
+from aiqleads.store import orders, refunds
 from aiqleads.store import outbox as rows
 from aiqleads.store import returns as notices
 from aiqleads.store.database import reader
 from aiqleads.store.outbox import Event
+from aiqleads.store.refunds import Refund
+from aiqleads.store.returns import Return
 from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
@@ -55,7 +58,7 @@ _THREADS = 8
 _NOTHING, _NOT_MADE = "nothing-to-send", "not-made"
 _OURS = (_NOTHING, _NOT_MADE)
 
-_SUBJECTS = {SOLD: "A lead that you bought", TEST: "A test"}
+_SUBJECTS = {SOLD: "A lead that you bought", REFUND: "Money that went back", TEST: "A test"}
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class Courier:
             )
         name = f"{event.event_id}.csv"
         if target.channel == "csv":
-            table = content.table or _pairs(event, content)
+            table = content.table or _pairs(event, content.data)
             return letters.keep(self._settings, f"csv/{event.agent_id}", name, table.encode())
         subject = _SUBJECTS.get(event.kind, "A notice")
         if event.lead_id:
@@ -262,6 +265,8 @@ class Courier:
     def _content(self, event: Event) -> _Content:
         if event.kind == SOLD:
             return self._sold(event)
+        if event.kind == REFUND:
+            return self._refund(event)
         if event.notice_id is not None:
             return self._notice(event, event.notice_id)
         return _Content({"detail": "This is a test. No lead was sold."})
@@ -294,6 +299,13 @@ class Courier:
             self._timezone_of,
         )
 
+    def _refund(self, event: Event) -> _Content:
+        """The money that went back, as the books have it now."""
+        with reader(self._commerce).connect() as connection:
+            data = _given_back(connection, event)
+        row = {**data, "lead_ids": " ".join(data["lead_ids"])}
+        return _Content(data, _pairs(event, row))
+
     def _notice(self, event: Event, notice_id: str) -> _Content:
         with reader(self._commerce).connect() as connection:
             told = notices.notice_of(connection, event.agent_id, notice_id)
@@ -310,14 +322,41 @@ class Courier:
         )
 
 
+def _given_back(connection: Connection, event: Event) -> dict[str, Any]:
+    """What a refund, or a return that was credited, gave its buyer; _NothingToSend for another's.
+
+    lead_ids: the line that was given back, or all of the order.
+    """
+    order = orders.find(connection, event.order_id or "")
+    made: Refund | Return | None = refunds.find(connection, refund_of(event))
+    made = made or notices.find(connection, refund_of(event))
+    if order is None or made is None or {order.agent_id, made.agent_id} != {event.agent_id}:
+        raise _NothingToSend
+    if isinstance(made, Refund):
+        cents, state, where = made.amount_cents, made.state, "card" if made.attempt_id else "wallet"
+    else:
+        cents, state, where = made.credit_cents, "succeeded", "wallet"
+    return {
+        "refund_id": refund_of(event),
+        "order_id": order.order_id,
+        "lead_ids": [event.lead_id] if event.lead_id else [each.lead_id for each in order.items],
+        "amount_cents": cents,
+        "currency": made.currency,
+        "to": where,
+        "state": state,
+        "reason": made.reason,
+        "refunded_at": moment(event.created_us),
+    }
+
+
 def _body(event: Event, content: _Content) -> bytes:
     said = {"type": event.kind, "timestamp": moment(event.created_us), "data": content.data}
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _pairs(event: Event, content: _Content) -> str:
+def _pairs(event: Event, data: Mapping[str, Any]) -> str:
     """What has no table of its own: its kind and data, one a line."""
-    return reports.csv_text([("type", event.kind), *content.data.items()])
+    return reports.csv_text([("type", event.kind), *data.items()])
 
 
 def _next_try_us(event: Event, outcome: Outcome, now_us: int) -> int | None:

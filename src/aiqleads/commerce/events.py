@@ -15,7 +15,7 @@ from aiqleads.store.orders import Order
 from aiqleads.store.outbox import Event
 from aiqleads.store.returns import Notice
 
-SOLD, TEST, NOTICE = "lead.sold", "delivery.test", "notice"
+SOLD, REFUND, TEST, NOTICE = "lead.sold", "refund", "delivery.test", "notice"
 
 
 def sold(connection: Connection, order: Order, now_us: int) -> None:
@@ -36,6 +36,41 @@ def sold(connection: Connection, order: Order, now_us: int) -> None:
             for item in order.items
         ],
     )
+
+
+def refunded(
+    connection: Connection,
+    agent_id: str,
+    refund_id: str,
+    order_id: str,
+    lead_id: str | None,
+    detail: str,
+    now_us: int,
+) -> None:
+    """Money of an order that went back: a notice, and one event; in the transaction that posts it.
+
+    refund_id: of the refund, or of the return that was credited. lead_id: the order's line that
+    was given back, None where the money is of the whole order. The event stands in the place of
+    the notice's own, so that a receiver is told once.
+    """
+    told = Notice(f"{REFUND}:{refund_id}", agent_id, REFUND, lead_id, detail, now_us)
+    notices.tell(connection, told)
+    event = Event(
+        new_id("evt", agent_id, f"{REFUND}|{refund_id}"),
+        agent_id,
+        REFUND,
+        order_id,
+        lead_id,
+        told.notice_id,
+        now_us,
+        now_us,
+    )
+    outbox.add(connection, [event])
+
+
+def refund_of(event: Event) -> str:
+    """Which refund, or return, an event of a refund is about."""
+    return (event.notice_id or "").removeprefix(f"{REFUND}:")
 
 
 def notify(connection: Connection, told: Notice) -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
-from aiqleads.commerce import debts
+from aiqleads.commerce import debts, events
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, CardRefund, NotAccepted, OutcomeUnknown, Payments
 from aiqleads.domain import US_PER_HOUR
@@ -21,6 +21,7 @@ from aiqleads.store.database import reader
 from aiqleads.store.ledger import STRIPE_CLEARING, Leg
 from aiqleads.store.orders import REFUNDABLE, Attempt
 from aiqleads.store.refunds import Refund
+from aiqleads.store.returns import Notice
 from aiqleads.store.transactions import writing
 
 REFUNDS = "refunds"
@@ -210,9 +211,11 @@ def found_at_stripe(
 
 
 def succeed(connection: Connection, made: Refund, stripe_id: str | None, now_us: int) -> Refund:
-    """Posts a refund and moves its order on."""
-    # One that is known to have come back is posted too: its way back follows.
-    rows.settle(connection, made.refund_id, ("open",), "succeeded", now_us, stripe_id=stripe_id)
+    """Posts a refund, moves its order on and tells the buyer."""
+    # One that is known to have come back is posted too, and told to nobody: its way back follows.
+    is_new = rows.settle(
+        connection, made.refund_id, ("open",), "succeeded", now_us, stripe_id=stripe_id
+    )
     name = f"refund:{stripe_id or made.refund_id}"
     about = f"refund of {made.order_id or 'a top-up'}"
     cents, wallet = made.amount_cents, ledger.wallet_of(made.agent_id)
@@ -224,6 +227,12 @@ def succeed(connection: Connection, made: Refund, stripe_id: str | None, now_us:
         legs = [Leg(REFUNDS, cents), Leg(to, -cents)]
         ledger.post(connection, name, about, legs, made.currency, now_us)
         _move_order(connection, made.order_id)
+        if is_new:
+            where = "wallet" if stripe_id is None else "card"
+            text = f"{_money(made)} of {made.order_id} went back to your {where}"
+            events.refunded(
+                connection, made.agent_id, made.refund_id, made.order_id, None, text, now_us
+            )
     if stripe_id is None:
         debts.pay(connection, made.agent_id, made.refund_id, made.currency, now_us)
     return replace(made, state="succeeded", stripe_id=stripe_id, settled_us=now_us)
@@ -236,15 +245,26 @@ def came_back(connection: Connection, attempt: Attempt, at_stripe: CardRefund, n
     if made is None or ledger.is_posted(connection, key):
         return False
     failure = "the bank sent it back"
-    rows.settle(connection, made.refund_id, ("succeeded",), "failed", now_us, failure=failure)
+    was_told = rows.settle(
+        connection, made.refund_id, ("succeeded",), "failed", now_us, failure=failure
+    )
     to = REFUNDS if made.order_id else ledger.wallet_of(made.agent_id)
     legs = [Leg(STRIPE_CLEARING, made.amount_cents), Leg(to, -made.amount_cents)]
     ledger.post(connection, key, f"{failure}: {made.refund_id}", legs, made.currency, now_us)
     if made.order_id is not None:
         _move_order(connection, made.order_id)
+        if was_told:
+            text = f"your bank sent {_money(made)} of {made.order_id} back to us"
+            told_id = f"refund-failed:{made.refund_id}"
+            told = Notice(told_id, made.agent_id, "refund-failed", None, text, now_us)
+            events.notify(connection, told)
     else:
         debts.pay(connection, made.agent_id, key, made.currency, now_us)
     return True
+
+
+def _money(made: Refund) -> str:
+    return f"{made.amount_cents / 100:.2f} {made.currency}"
 
 
 def _move_order(connection: Connection, order_id: str) -> None:

@@ -211,7 +211,7 @@ def _check_cap(connection: Connection, agent_id: str, now_us: int) -> None:
 
 
 def _credit(connection: Connection, made: Return, by: str, note: str | None, now_us: int) -> Return:
-    """Posts the credit, once, and closes a lead that is none."""
+    """Posts the credit, once, tells the buyer, and closes a lead that is none."""
     if not rows.decide(connection, made.return_id, "credited", by, note, now_us):
         raise AssertionError(f"{made.return_id} was decided under its lock")
     ledger.post(
@@ -226,6 +226,10 @@ def _credit(connection: Connection, made: Return, by: str, note: str | None, now
         now_us,
     )
     debts.pay(connection, made.agent_id, made.return_id, made.currency, now_us)
+    text = f"{made.credit_cents / 100:.2f} {made.currency} for {made.lead_id} are in your wallet"
+    events.refunded(
+        connection, made.agent_id, made.return_id, made.order_id, made.lead_id, text, now_us
+    )
     if RULES.reasons[made.reason].ends_lead:
         _end_lead(connection, made, now_us)
     return replace(made, state="credited", decided_us=now_us, decided_by=by, note=note)

@@ -835,7 +835,7 @@ outbox = Table(
     commerce_metadata,
     Column("event_id", String(120), primary_key=True),
     Column("agent_id", String(20), ForeignKey("agent.agent_id"), nullable=False),
-    Column("kind", String(60), nullable=False),  # lead.sold, notice.<kind>, delivery.test
+    Column("kind", String(60), nullable=False),  # lead.sold, refund, notice.<kind>, delivery.test
     Column("order_id", String(40)),
     Column("lead_id", String(20)),
     Column("notice_id", String(120)),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event, select, update
@@ -15,11 +18,14 @@ from aiqleads.api.state import ServiceState
 from aiqleads.commerce import contacts
 from aiqleads.recommend import publish
 from aiqleads.settings import Settings
+from aiqleads.store import agents
 from aiqleads.store import leads as store
 from aiqleads.store.tables import idempotency, submission
 
 IsProblem = Callable[[Any, int, str], dict[str, Any]]
 HOUR_US = 3_600_000_000
+# Ids of a request, an audit entry, a key.
+_DRAWN = re.compile(rb'"(r|aud|k)_[0-9a-f]+"')
 AHEAD_US = contacts.RULES.hours_before * HOUR_US
 
 
@@ -120,6 +126,7 @@ class World:
         self.log.append((statement, len(parameters)))
 
     def ask(self, key: str, method: str, path: str, body: Any, once: str) -> Any:
+        self.now_us += 1  # what happens at one moment has no order
         headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": once}
         answer = self.client.request(method, path, json=body, headers=headers)
         self.answers.append((answer.status_code, answer.content))
@@ -148,8 +155,6 @@ def guess(world: World, key: str, lead: str) -> None:
 
 def test_the_guesser_learns_nothing(served: Settings, tmp_path: Any) -> None:
     """Byte for byte the same answers, and statement for statement the same questions."""
-    from aiqleads.store import agents
-
     worlds = [World(served, tmp_path / name, true) for name, true in (("w1", True), ("w2", False))]
     snapshot = worlds[0].state.snapshot
     rows = range(snapshot.manifest.leads)
@@ -173,6 +178,91 @@ def test_the_guesser_learns_nothing(served: Settings, tmp_path: Any) -> None:
     assert len(first.log) > 100
     for world in worlds:
         world.state.close()
+
+
+def seen(answer: Any) -> tuple[int, dict[str, str], bytes]:
+    """All of an answer that could tell something; what is drawn anew each time is blanked."""
+    headers = {name: value for name, value in answer.headers.items() if name != "date"}
+    return answer.status_code, headers, _DRAWN.sub(rb'"\1_"', answer.content)
+
+
+def look_around(world: World, key: str, leads: list[str]) -> list[Any]:
+    """Everything an agent can look at: the list, the feed, cards with prices, its own account."""
+    feed = {"agent_id": "A0003", "k": 40}
+    asked = [
+        ("GET", "/v1/leads?limit=100", None),
+        ("POST", "/v1/recommendations", feed),
+        *(("GET", f"/v1/leads/{lead}", None) for lead in leads),
+        *(("GET", f"/v1/{own}", None) for own in
+          ("contacts", "cart", "limits", "wallet", "notices", "deliveries", "orders", "audit")),
+    ]  # fmt: skip
+    answers = [seen(world.ask(key, *each, "")) for each in asked]
+    assert {status for status, _, _ in answers} == {200}
+    return answers
+
+
+def guess_and_look(world: World, keys: dict[str, str], leads: list[str]) -> list[Any]:
+    """Guesses for the first lead: while it is free, while a rival holds it, and once it is sold."""
+    mine, rival = keys["A0003"], keys["A0006"]
+    true = store.lead_contact(world.state.leads, world.state.vault, leads[0])
+    if not world.true_contact:
+        true = {"email": "nobody@example.com", "phone": "+1 419 555 0199"}
+    answers = look_around(world, mine, leads)
+    asks = {
+        "one": {"lead_ids": leads[:1]},
+        "alone": {"lead_ids": leads[:1], "exclusive": True},
+        "many": {"lead_ids": leads},
+        "some": {"lead_ids": leads, "mode": "best_effort"},
+    }
+    for day, name in enumerate(("free", "held", "sold")):
+        if name == "held":
+            held = world.ask(rival, "POST", "/v1/cart/holds", asks["one"], "rival").json()
+        if name == "sold":
+            buy = {"hold_ids": [held["hold_id"]], "pay_with": "pm_card_visa"}
+            assert world.ask(rival, "POST", "/v1/checkout", buy, "buys").status_code == 201
+        tries = [f"guess{day}@example.com", true["email"], true["phone"], "no contact"]
+        world.log.clear()
+        for once in ("put", "put", "more"):  # as new, replayed, and known
+            body = {"contacts": tries}
+            answers.append(seen(world.ask(mine, "PUT", "/v1/contacts", body, f"{once}{day}")))
+        for how, ask in asks.items():
+            once = f"{how}{day}"
+            answer = world.ask(mine, "POST", "/v1/cart/holds", ask, once)
+            answers.append(seen(answer))
+            if answer.status_code == 201:
+                gone = f"/v1/cart/holds/{answer.json()['hold_id']}"
+                answers.append(seen(world.ask(mine, "DELETE", gone, None, f"del{once}")))
+        answers += look_around(world, mine, leads)
+        answers.append(list(world.log))
+        world.now_us += HOUR_US  # beyond the cool-down, within a rival's hold
+    return answers
+
+
+def test_the_guesser_sees_the_same_market(served: Settings, tmp_path: Any) -> None:
+    """Status, headers, size and every byte of the list, the feed, prices, refusals and counts."""
+    told = []
+    for name, is_true in (("w1", True), ("w2", False)):
+        world = World(served, tmp_path / name, is_true)
+        columns, manifest = world.state.snapshot.columns, world.state.snapshot.manifest
+        old = columns["received_market_us"] < manifest.as_of_market_us - 12 * HOUR_US
+        rows = np.flatnonzero(old & (columns["max_buyers"] == 1))[:3]
+        leads = [world.state.snapshot.lead_id(int(row)) for row in rows]
+        with world.state.leads.begin() as connection:
+            connection.execute(update(submission).values(arrived_us=world.now_us - HOUR_US))
+        keys = {
+            agent: agents.create_key(world.state.commerce, agent, agents.AGENT_SCOPES, 0)[0]
+            for agent in ("A0003", "A0006")
+        }
+        told.append(guess_and_look(world, keys, leads))
+        world.state.close()
+    first, second = told
+    assert first == second
+    kinds = {
+        json.loads(each[2])["type"].rpartition("/")[2]
+        for each in first
+        if isinstance(each, tuple) and each[0] == 409
+    }
+    assert kinds == {"hold-cooldown", "lead-already-held", "lead-sold", "bulk-conflict"}
 
 
 def test_a_suppressed_person_is_sold_no_more(shop: Any, is_problem: IsProblem) -> None:

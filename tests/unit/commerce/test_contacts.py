@@ -11,7 +11,7 @@ from sqlalchemy import event, select
 from aiqleads.commerce import contacts
 from aiqleads.commerce.contacts import RULES, Rules, contacts_in
 from aiqleads.errors import InvalidInput, Refused, UnknownName
-from aiqleads.store.tables import agent_contact, match_key
+from aiqleads.store.tables import agent_contact, match_key, submission
 
 MINUTE, DAY = 60_000_000, 24 * 60
 AHEAD = RULES.hours_before * 60
@@ -57,6 +57,20 @@ def test_a_contact_counts_from_a_day_before_the_lead_came(people) -> None:
     people.add("L1", ADA)
     people.add("L2", ADA, came=1)  # a microsecond too early
     assert answer(people, "A1", "L1", "L2") == ["L1"]
+
+
+def test_a_lead_that_is_sent_again_answers_no_guess(people) -> None:
+    """The person asks anew a day after the guess: the lead is as old as its first coming."""
+    people.add("L1", ADA, came=MINUTE)
+    upload(people, "A1", ADA)
+    people.shop.later(AHEAD + 1)
+    with people.engine.begin() as connection:
+        row = connection.execute(select(submission)).mappings().one()
+        anew = {"submission_id": "anew", "source_key": "anew", "arrived_us": people.shop.now}
+        connection.execute(submission.insert().values({**row, **anew}))
+    assert answer(people, "A1", "L1") == []
+    people.add("L2", ADA)
+    assert answer(people, "A1", "L1", "L2") == ["L2"]
 
 
 def test_uploading_again_keeps_the_time_and_deleting_loses_it(people) -> None:

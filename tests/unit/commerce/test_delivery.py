@@ -23,9 +23,10 @@ from sqlalchemy import Engine, select, text
 from tests.lead_rows import add_batch, add_lead, add_submission
 from tests.receiver import Got, Receiver, receiver
 
-from aiqleads.commerce import delivery, endpoints, events, invariants, letters, returns
+from aiqleads.commerce import delivery, endpoints, events, invariants, letters, refunds, returns
 from aiqleads.commerce.checkout import pay_by_card, pay_by_wallet
 from aiqleads.commerce.delivery import PAUSES_S, Courier, Delivered
+from aiqleads.commerce.reconcile import sweep
 from aiqleads.commerce.webhooks import Outcome
 from aiqleads.errors import InvalidInput, Refused, UnknownName
 from aiqleads.settings import Settings
@@ -34,6 +35,7 @@ from aiqleads.store import returns as notices
 from aiqleads.store.database import connect, open_room
 from aiqleads.store.outbox import Event
 from aiqleads.store.tables import delivery_endpoint, idempotency, outbox
+from aiqleads.store.transactions import writing
 from aiqleads.store.vault import Vault
 
 ADA = {"name": "Ada Reed", "email": "ada@example.com", "phone": "+14195550123", "zip": "43604"}
@@ -453,6 +455,196 @@ def test_notices_are_sent_as_well(post: Post, hook: Receiver) -> None:
     assert said["type"] == "notice.hold-ended"
     assert said["data"]["lead_id"] == "L1"
     assert "contact" not in json.dumps(said)
+
+
+# --- refunds -----------------------------------------------------------------------
+
+
+def refund(post: Post, order: Any, cents: int | None = None, **more: Any) -> Any:
+    shop = post.shop
+    asked = (order.order_id, cents, "k_ops", "a mistake of ours", shop.now)
+    return refunds.ask(shop.engine, shop.payments, *asked, **more)
+
+
+def by_card(post: Post, *leads: str, card: str = "pm_card_visa") -> Any:
+    held = post.shop.hold("A1", *leads)
+    return pay_by_card(
+        post.shop.engine, post.shop.payments, "A1", [held.hold_id], card, post.shop.now
+    )
+
+
+def told(post: Post, agent: str = "A1") -> list[str]:
+    return [each.kind for each in returns.notices(post.shop.engine, agent)]
+
+
+def heal(post: Post) -> None:
+    sweep(post.shop.engine, post.shop.payments, post.shop.now)
+
+
+def sent_refunds(hook: Receiver) -> list[dict[str, Any]]:
+    return [got.said["data"] for got in hook.got if got.said["type"] == "refund"]
+
+
+@pytest.mark.parametrize("paid_by", ["card", "wallet"])
+def test_a_refund_is_sent_signed_once(post: Post, hook: Receiver, paid_by: str) -> None:
+    secret = post.put("A1", hook.url()).secret
+    order = by_card(post, "L1", "L2") if paid_by == "card" else post.buy("A1", "L1", "L2")
+    post.go()
+    hook.got.clear()
+    made = refund(post, order, 2_000, key="k")
+    refund(post, order, 2_000, key="k")
+    heal(post)  # finds the refund at Stripe, and in the books
+    assert post.go() == Delivered(arrived=1)
+    (got,) = hook.got
+    assert signed_by(str(secret), got)
+    assert got.said["type"] == "refund"
+    assert got.said["data"] == {
+        "refund_id": made.refund_id,
+        "order_id": order.order_id,
+        "lead_ids": ["L1", "L2"],
+        "amount_cents": 2_000,
+        "currency": "USD",
+        "to": paid_by,
+        "state": "succeeded",
+        "reason": "a mistake of ours",
+        "refunded_at": got.said["timestamp"],
+    }
+    assert "contact" not in json.dumps(got.said)
+    assert told(post) == ["refund"]
+    assert told(post, "A2") == []
+    # The rest of it is another refund, and the same one is never sent twice.
+    refund(post, order)
+    assert post.go() == Delivered(arrived=1)
+    assert [each["amount_cents"] for each in sent_refunds(hook)] == [2_000, 8_000]
+    assert post.go() == Delivered()
+    post.shop.assert_sound()
+
+
+def test_a_refund_that_was_made_at_stripe_is_sent_too(post: Post, hook: Receiver) -> None:
+    order = by_card(post, "L1")
+    post.put("A1", hook.url())
+    intent = post.shop.standin.intents()[-1]["id"]
+    post.shop.payments.refund(key="x", intent_id=intent, amount_cents=700, refund_id="by hand")
+    assert sent_refunds(hook) == []
+    for _ in range(2):
+        heal(post)
+        post.go()
+    (data,) = sent_refunds(hook)
+    assert (data["order_id"], data["amount_cents"], data["to"]) == (order.order_id, 700, "card")
+    assert told(post) == ["refund"]
+
+
+def test_a_line_that_is_given_back_is_a_refund_of_that_line(post: Post, hook: Receiver) -> None:
+    for agent in ("A1", "A2"):
+        post.put(agent, hook.url())
+    mine, theirs = post.buy("A1", "L1", "L2"), post.buy("A2", "L2", "L3")
+    engine, now = post.shop.engine, post.shop.now
+    returns.ask(engine, "A1", mine.order_id, "L1", "disconnected_number", "called twice", now)
+    waits = returns.ask(engine, "A2", theirs.order_id, "L3", "duplicate", "bought in May", now)
+    post.go()
+    assert [each["lead_ids"] for each in sent_refunds(hook)] == [["L1"]]
+    returns.decide(engine, waits.return_id, credit=True, by="k_ops", note="so it is", now_us=now)
+    post.go()
+    first, second = sent_refunds(hook)
+    assert (first["reason"], first["to"], first["amount_cents"]) == (
+        "disconnected_number",
+        "wallet",
+        5_000,
+    )
+    assert (second["refund_id"], second["lead_ids"]) == (waits.return_id, ["L3"])
+    assert (told(post), told(post, "A2")) == (["refund"], ["refund"])
+    post.shop.assert_sound()
+
+
+def test_a_return_that_is_refused_refunds_nothing(post: Post, hook: Receiver) -> None:
+    post.put("A1", hook.url())
+    order = post.buy("A1", "L1")
+    engine, now = post.shop.engine, post.shop.now
+    waits = returns.ask(engine, "A1", order.order_id, "L1", "duplicate", "bought in May", now)
+    returns.decide(engine, waits.return_id, credit=False, by="k_ops", note="no", now_us=now)
+    post.go()
+    assert [got.said["type"] for got in hook.got] == ["lead.sold", "notice.return-refused"]
+
+
+def test_a_refund_that_comes_to_nothing_is_told_as_it_is(post: Post, hook: Receiver) -> None:
+    """Refused by Stripe: nothing. Sent back by the bank: said in a notice of its own, once."""
+    post.put("A1", hook.url())
+    disputed = by_card(post, "L1", card="pm_card_createDispute")
+    assert refund(post, disputed).state == "failed"
+    order = by_card(post, "L2", card="pm_card_refundFail")
+    post.go()
+    hook.got.clear()
+    made = refund(post, order)
+    post.go()
+    post.shop.standin.fail_refund(made.stripe_id)
+    for _ in range(2):
+        heal(post)
+        post.go()
+    assert [got.said["type"] for got in hook.got] == ["refund", "notice.refund-failed"]
+    assert sorted(told(post)) == ["refund", "refund-failed"]
+    # Sent again, it says what has become of it.
+    endpoints.retry(post.shop.engine, "A1", hook.got[0].event_id, post.shop.now)
+    post.go()
+    assert [each["state"] for each in sent_refunds(hook)] == ["succeeded", "failed"]
+    assert hook.got[0].event_id == hook.got[-1].event_id
+
+
+def test_a_refund_and_its_event_are_one_transaction(post: Post, monkeypatch: Any) -> None:
+    order = post.buy("A1", "L1")
+
+    def broken(*_args: Any) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as cut:
+        cut.setattr(events.outbox, "add", broken)
+        with pytest.raises(ZeroDivisionError):
+            refund(post, order, key="k")
+    assert refunds.listing(post.shop.engine, order.order_id) == []
+    assert told(post) == []
+    refund(post, order, key="k")
+    assert [each.kind for each in post.listed("A1")].count("refund") == 1
+
+
+def test_a_refund_of_a_top_up_is_nobodys_line(post: Post) -> None:
+    intent = post.shop.standin.intents()[0]["id"]
+    post.shop.payments.refund(key="x", intent_id=intent, amount_cents=700, refund_id="by hand")
+    heal(post)
+    assert told(post) == []
+    assert post.listed("A1") == []
+
+
+def test_another_agents_refund_is_never_sent(post: Post, hook: Receiver) -> None:
+    made = refund(post, post.buy("A1", "L1"))
+    post.put("A2", hook.url())
+    order = post.buy("A2", "L2")
+    about = f"refund:{made.refund_id}"
+    forged = Event("evt_x", "A2", "refund", order.order_id, None, about, 1, 1)
+    theirs = Event("evt_y", "A2", "refund", made.order_id, None, about, 1, 1)
+    none = Event("evt_z", "A2", "refund", order.order_id, None, "refund:ref_none", 1, 1)
+    with writing(post.shop.engine) as connection:
+        rows.add(connection, [forged, theirs, none])
+    post.go()
+    assert sent_refunds(hook) == []
+    assert [each.failure for each in post.listed("A2", state="dead")] == ["nothing-to-send"] * 3
+
+
+@pytest.mark.parametrize("channel", ["email", "csv"])
+def test_a_refund_is_a_letter_or_a_file(post: Post, channel: str) -> None:
+    post.put("A1", "agent@crm.example" if channel == "email" else "", channel)
+    made = refund(post, post.buy("A1", "L1"))
+    (event,) = [each for each in post.listed("A1") if each.kind == "refund"]
+    post.go()
+    folder = "mail" if channel == "email" else "csv/A1"
+    (file,) = (post.settings.outgoing / folder / "new").glob(f"{event.event_id}.*")
+    text = file.read_text()
+    if channel == "email":
+        mail = email.message_from_string(text, policy=default)
+        assert mail["Subject"] == "Money that went back"
+        (part,) = mail.iter_attachments()
+        text = part.get_content()
+    table = dict(csv.reader(io.StringIO(text)))
+    assert (table["type"], table["refund_id"]) == ("refund", made.refund_id)
+    assert (table["lead_ids"], table["amount_cents"]) == ("L1", "5000")
 
 
 # --- the endpoint ------------------------------------------------------------------
