@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 
@@ -35,7 +35,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A hold that a client was told it gave back (`released`) or bought (`sold`)."""
+    """A hold that a client was told is given back (`released`) or that it bought (`sold`)."""
 
     key: tuple[str, int, int]
     agent_id: str
@@ -72,7 +72,7 @@ def judge(told: Told, buyers: Mapping[str, int]) -> dict[str, list[str]]:
     for grant in told.grants:
         grants[grant.lead_id].append(grant)
     ends: dict[tuple[str, int, int], list[End]] = defaultdict(list)
-    for end in told.ends:
+    for end in _once(told.ends):
         ends[end.key].append(end)
     return {
         "double_holds": [
@@ -89,6 +89,23 @@ def judge(told: Told, buyers: Mapping[str, int]) -> dict[str, list[str]]:
         "double_sales": list(_oversold(grants, ends, buyers)),
         "contradictions": list(_contradictions(told, grants, ends, buyers)),
     }
+
+
+def _once(ends: Iterable[End]) -> list[End]:
+    """Ends without the releases that were told again: whoever asks is told what is given back
+    by now, so it was one of the calls that did it."""
+    sold = [end for end in ends if end.how != "released"]
+    released: dict[tuple[str, int, int], End] = {}
+    for end in ends:
+        if end.how == "released":
+            known = released.get(end.key, end)
+            released[end.key] = replace(
+                end,
+                at_us=min(known.at_us, end.at_us),
+                began_ns=min(known.began_ns, end.began_ns),
+                done_ns=max(known.done_ns, end.done_ns),
+            )
+    return [*sold, *released.values()]
 
 
 def _overlaps(grants: list[Grant], ends: Mapping[tuple[str, int, int], list[End]]) -> list[str]:
