@@ -58,6 +58,8 @@ def line_of(lead: str, now_us: int) -> holds.HoldLine:
 
 
 COMMIT_FAULTS = ("dies before", "dies after", "busy")
+#: the session with the database ends, and with it the answer to the commit
+SERVER_FAULTS = ("gone before", "gone after")
 CALL_FAULTS = (
     "dies before", "dies after", "lost before", "lost after", "lost before, for long",
     "lost after, for long", "500 saved", "500 saved, not executed", "429", "429, for long", "409",
@@ -101,9 +103,13 @@ class World:
                 raise Died
             if fault == "busy":
                 raise _busy(dialect.name)
+            if fault == "gone before":
+                _gone(connection)
             commit(connection)
             if fault == "dies after":
                 raise Died
+            if fault == "gone after":
+                _gone(connection)
 
         dialect.do_commit = committed
 
@@ -237,7 +243,9 @@ class World:
 
     def sweep(self) -> None:
         """What the worker does each minute; a fault of it is tried again by the next."""
-        self.ask("sweep", lambda: sweep(self.engine, self.payments, self.now))
+        made = self.ask("sweep", lambda: sweep(self.engine, self.payments, self.now))
+        if made is not None and made.failed:
+            self.faults_of_ours.append(f"sweep: {made.failed} failed")
 
     # --- afterwards -----------------------------------------------------------------
 
@@ -250,7 +258,9 @@ class World:
     def heal(self) -> None:
         """A minute later, on a line that holds: one sweep."""
         self.is_healing, self._for_long, self.now = True, "", self.now + MINUTE
-        sweep(self.engine, self.payments, self.now)
+        failed = sweep(self.engine, self.payments, self.now).failed
+        if failed:
+            self.faults_of_ours.append(f"healing: {failed} failed")
         self.is_healing = False
 
     def verdict(self) -> list[str]:
@@ -306,6 +316,12 @@ def _busy(dialect: str) -> Exception:
     if dialect == "sqlite":
         return sqlite3.OperationalError("database is locked")
     return psycopg.errors.SerializationFailure("could not serialize access")
+
+
+def _gone(connection: Any) -> None:
+    """The session ends, as the driver tells it."""
+    connection.dbapi_connection.close()
+    connection.dbapi_connection.execute("select 1")
 
 
 def _error(kind: str, message: str) -> bytes:
@@ -509,6 +525,12 @@ class Worlds:
         self._empty = folder / "empty"
         open_room(Settings(home=self._empty), "commerce").dispose()
 
+    def faults_at(self, crossing: str) -> tuple[str, ...]:
+        """What can go wrong at a crossing."""
+        if crossing != "commit":
+            return CALL_FAULTS
+        return COMMIT_FAULTS if self._make_engine is None else COMMIT_FAULTS + SERVER_FAULTS
+
     def make(self) -> World:
         """A new world: two agents, one with credit; a lead with one slot and one with two."""
         home = Settings(home=self._folder / f"w{next(self._numbers)}")
@@ -589,7 +611,7 @@ def postgres_engines(server: Any) -> Callable[[], Callable[[], Engine]]:
 
     def fresh() -> Callable[[], Engine]:
         address = server.create(like=template)
-        return lambda: create_engine(address, pool_size=4, max_overflow=0)
+        return lambda: connect(Settings(database_url=address), "commerce")
 
     return fresh
 
@@ -598,8 +620,15 @@ def single(worlds: Worlds) -> Iterator[Case]:
     """Every crossing of every scenario x every fault that can happen there."""
     for scenario in SCENARIOS:
         for at, name in enumerate(worlds.crossings(scenario), 1):
-            for fault in COMMIT_FAULTS if name == "commit" else CALL_FAULTS:
+            for fault in worlds.faults_at(name):
                 yield Case(scenario, ((at, fault),))
+
+
+def of_server(case: Case) -> Iterator[Case]:
+    """Where a commit was busy, the same commit with a session that ends; else nothing."""
+    ((at, fault),) = case.faults
+    if fault == "busy":
+        yield from (Case(case.scenario, ((at, gone),)) for gone in SERVER_FAULTS)
 
 
 def pairs(cases: list[Case], count: int, seed: int) -> Iterator[Case]:

@@ -77,6 +77,11 @@ class Server:
         with psycopg.connect(self._admin()) as connection:
             return [row[0] for row in connection.execute(query)]
 
+    def end_session(self, pid: int) -> None:
+        """Ends the session of a process as an operator would, and waits until it is gone."""
+        with psycopg.connect(self._admin(), autocommit=True) as connection:
+            connection.execute("select pg_terminate_backend(%s, 10000)", [pid])
+
     def crash(self) -> None:
         """Kills the postmaster with SIGKILL and starts it again on what is on the disk."""
         assert self._process is not None

@@ -46,12 +46,13 @@ def build(
     agents_count: int = 6,
     seed: int = 7,
     max_buyers: int | None = None,
+    database_url: str | None = None,
 ) -> Settings:
     """Fills an empty home with leads, agents, a snapshot and `scorer/`; returns its settings.
 
     max_buyers: of every lead; None mixes one, two and three.
     """
-    settings = Settings(home=home)
+    settings = Settings(home=home, database_url=database_url)
     rng = np.random.default_rng(seed)
     facts = _facts(rng, leads_count)
     if max_buyers is not None:

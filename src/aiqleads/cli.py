@@ -325,7 +325,8 @@ def work(
     emit(done, as_json=as_json)
     if once:
         did = (done.pushes, done.put_off, done.published, done.payments, done.delivered)
-        raise typer.Exit(4 if done.failed or done.undelivered else 0 if any(did) else 3)
+        went_wrong = done.failed or done.undelivered or done.faults
+        raise typer.Exit(4 if went_wrong else 0 if any(did) else 3)
 
 
 @app.command()

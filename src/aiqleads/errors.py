@@ -13,6 +13,8 @@ Anything else that escapes is a fault of ours: exit 1, HTTP 500.
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any
 
 
@@ -74,3 +76,11 @@ class NotReady(AIQLeadsError):
 
     kind = "not-ready"
     status = 503
+
+
+def why(error: BaseException) -> str:
+    """What may be kept of an error: ours say it without any value, others only their type."""
+    if isinstance(error, AIQLeadsError):
+        return error.detail
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"

@@ -3,7 +3,8 @@
 Every step may be cut off by a kill and done again: a push is waiting until what it holds is
 stored, taking it in again changes nothing, a snapshot is in force or not, a sweep of
 payments starts wherever they stand, and what was sent but not noted is sent again under its
-id. One worker runs per home.
+id. A duty that fails, because the database is away say, keeps no other from its turn and is
+tried again. One worker runs per home.
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ import fcntl
 import json
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Engine
 
-from aiqleads.commerce import recharge
+from aiqleads.commerce import accruals, recharge
 from aiqleads.commerce.consent import Register, settle
 from aiqleads.commerce.delivery import Courier
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.commerce.reconcile import sweep
-from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, Refused
+from aiqleads.errors import AIQLeadsError, InvalidInput, NotReady, Refused, why
 from aiqleads.ingest.aggregate import ingest
 from aiqleads.ingest.feeds import Options, feed_options
 from aiqleads.ingest.market import Market, load_market
@@ -68,7 +67,8 @@ class Done:
     """What was done. pushes: parsed; put_off: to be tried again; failed: given up.
 
     published: versions of snapshots. payments: brought to their end. delivered: events that
-    arrived at agents' systems; undelivered: those given up.
+    arrived at agents' systems; undelivered: those given up. faults: duties, and payments, that
+    failed and will be tried again.
     """
 
     pushes: int = 0
@@ -78,6 +78,7 @@ class Done:
     payments: int = 0
     delivered: int = 0
     undelivered: int = 0
+    faults: int = 0
 
     def __add__(self, other: Done) -> Done:
         return Done(
@@ -88,6 +89,7 @@ class Done:
             self.payments + other.payments,
             self.delivered + other.delivered,
             self.undelivered + other.undelivered,
+            self.faults + other.faults,
         )
 
 
@@ -115,10 +117,14 @@ class _Desk:
         self.due[duty] = now + every
         return True
 
-    def beat(self) -> None:
-        """Says that the worker is alive."""
-        if self.is_due("beat", self.rhythm.beat_every):
+    def beat(self, *, at_once: bool = False) -> None:
+        """Says that the worker is alive; who cannot say so goes on working."""
+        if not self.is_due("beat", self.rhythm.beat_every) and not at_once:
+            return
+        try:
             inbox.beat(self.vault, inbox.WORKER, self.now_us())
+        except Refused as error:
+            log.warning("no_heartbeat", why=error.detail)
 
 
 def work(
@@ -139,18 +145,39 @@ def work(
         log.info("work_begins", home=str(settings.home))
         while not stop.is_set():
             desk.beat()
-            parsed = _parse(desk)
-            _watch(desk)
-            _settle(desk)
-            total += parsed + _publish(desk, at_once=once and not parsed.pushes) + _heal(desk)
-            total += _deliver(desk, to_the_end=once and not parsed.pushes)
-            if once and not parsed.pushes:
+            parsed = _tried("parse", lambda: _parse(desk))
+            last = once and not parsed.pushes
+            total += parsed + _others(desk, last=last)
+            if last:
                 break
             if not parsed.pushes:
                 stop.wait(rhythm.interval)
-        inbox.beat(desk.vault, inbox.WORKER, now_us())
+        desk.beat(at_once=True)
     log.info("work_ends", pushes=total.pushes, failed=total.failed)
     return total
+
+
+def _others(desk: _Desk, *, last: bool) -> Done:
+    """Every duty but the parsing. last: the worker ends after this, so nothing is put off."""
+    duties: dict[str, Callable[[], Done]] = {
+        "watch": lambda: _watch(desk),
+        "settle": lambda: _settle(desk),
+        "publish": lambda: _publish(desk, at_once=last),
+        "sweep": lambda: _heal(desk),
+        "accrue": lambda: _accrue(desk),
+        "recharge": lambda: _recharge(desk),
+        "deliver": lambda: _deliver(desk, to_the_end=last),
+    }
+    return sum((_tried(name, duty) for name, duty in duties.items()), Done())
+
+
+def _tried(name: str, duty: Callable[[], Done]) -> Done:
+    """What a duty did; one that fails is logged, and its turn comes again."""
+    try:
+        return duty()
+    except Exception as error:
+        log.error("duty_failed", duty=name, why=why(error))
+        return Done(faults=1)
 
 
 @contextmanager
@@ -250,7 +277,7 @@ def _ingest(
         if len(opened) > 1:
             alone = (_ingest(desk, source, market, options, [each]) for each in opened)
             return sum(alone, Done())
-        return _fail(desk, opened[0].push, _why(error))
+        return _fail(desk, opened[0].push, why(error))
     return sum((_finish(desk, source, market, each) for each in opened), Done())
 
 
@@ -275,18 +302,10 @@ def _fail(desk: _Desk, push: Push, reason: str) -> Done:
     return Done(failed=1) if state == "failed" else Done(put_off=1)
 
 
-def _why(error: Exception) -> str:
-    """What may be kept of an error: ours say it without any value, others only their type."""
-    if isinstance(error, AIQLeadsError):
-        return error.detail
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-
-
-def _watch(desk: _Desk) -> None:
+def _watch(desk: _Desk) -> Done:
     """Judges the schema of small pushes that have gathered long enough; a break stops."""
     if not desk.is_due("watch", desk.rhythm.watch_every):
-        return
+        return Done()
     now_us = desk.now_us()
     with writing(desk.leads) as connection:
         for (market, source), findings in close_waiting(connection, now_us).items():
@@ -294,6 +313,7 @@ def _watch(desk: _Desk) -> None:
                 log.warning("schema_changed", market=market, source=source, **vars(each))
             if reason := broken(findings):
                 sources.stop(connection, source, reason, now_us)
+    return Done()
 
 
 # --- the snapshot ------------------------------------------------------------------
@@ -315,13 +335,15 @@ def _publish(desk: _Desk, *, at_once: bool) -> Done:
     as_of_us = market.as_of_us or desk.now_us()
     try:
         version = publish(desk.settings, market.name, as_of_us)
+    except Refused:
+        raise  # the database is busy: no fault of what was to be published
     except AIQLeadsError as error:
         desk.refused = mark
         log.warning("not_published", market=market.name, reason=error.detail)
         return Done()
     except Exception as error:
         desk.due["publish"] = time.monotonic() + desk.rhythm.after_fault
-        log.error("publish_failed", market=market.name, why=_why(error))
+        log.error("publish_failed", market=market.name, why=why(error))
         return Done()
     inbox.beat(desk.vault, duty, desk.now_us(), mark)
     desk.due["publish"] = time.monotonic() + desk.rhythm.publish_every
@@ -369,34 +391,44 @@ def _mark(desk: _Desk, market: Market) -> str:
 # --- consents and payments ---------------------------------------------------------
 
 
-def _settle(desk: _Desk) -> None:
+def _settle(desk: _Desk) -> Done:
     """Closes what is still open of people who are not to be sold, and tells their buyers."""
     if not desk.is_due("settle", desk.rhythm.settle_every):
-        return
-    try:
-        if found := settle(desk.leads, desk.commerce, desk.now_us()):
-            log.info("consents_settled", leads=found)
-    except Exception as error:
-        log.error("settle_failed", why=_why(error))
+        return Done()
+    if found := settle(desk.leads, desk.commerce, desk.now_us()):
+        log.info("consents_settled", leads=found)
+    return Done()
+
+
+def _accrue(desk: _Desk) -> Done:
+    """Posts what sources and taxes are owed of the sales since the last time."""
+    if not desk.is_due("accrue", desk.rhythm.settle_every):
+        return Done()
+    terms = accruals.terms_of(desk.settings, accruals.markets_of(desk.commerce))
+    if found := accruals.accrue(desk.commerce, desk.leads, terms, desk.now_us()):
+        log.info("accrued", orders=found)
+    return Done()
 
 
 def _heal(desk: _Desk) -> Done:
-    """Brings open payments to their end, and fills the wallets that ask for it."""
+    """Brings open payments to their end."""
     if not desk.is_due("sweep", desk.rhythm.sweep_every):
         return Done()
-    try:
-        found = sweep(
-            desk.commerce,
-            desk.payments,
-            desk.now_us(),
-            progress=lambda _attempt: desk.beat(),
-            register=Register(desk.leads),
-        )
+    found = sweep(
+        desk.commerce,
+        desk.payments,
+        desk.now_us(),
+        progress=lambda _attempt: desk.beat(),
+        register=Register(desk.leads),
+    )
+    return Done(payments=found.healed + found.strays, faults=found.failed)
+
+
+def _recharge(desk: _Desk) -> Done:
+    """Fills the wallets that ask for it."""
+    if desk.is_due("recharge", desk.rhythm.sweep_every):
         recharge.run(desk.commerce, desk.payments, desk.now_us())
-    except Exception as error:
-        log.error("sweep_failed", why=_why(error))
-        return Done()
-    return Done(payments=found.healed + found.strays)
+    return Done()
 
 
 # --- delivery ----------------------------------------------------------------------
@@ -419,11 +451,8 @@ def _deliver(desk: _Desk, *, to_the_end: bool) -> Done:
     """Begins what is due to be sent; it goes on in threads, unless it is waited for here."""
     if not to_the_end and not desk.is_due("deliver", desk.rhythm.deliver_every):
         return Done()
-    try:
-        while desk.courier.start() and to_the_end:
-            desk.courier.drain()
-            desk.beat()
-    except Exception as error:
-        log.error("delivery_failed", why=_why(error))
+    while desk.courier.start() and to_the_end:
+        desk.courier.drain()
+        desk.beat()
     found = desk.courier.taken()
     return Done(delivered=found.arrived, undelivered=found.dead)

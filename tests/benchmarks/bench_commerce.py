@@ -1,3 +1,4 @@
+# ruff: noqa: E402  (the soak folder is found by a line above the imports)
 """Holds, checkouts and bulks of a busy shop, against the same writes made by hand.
 
     python tests/benchmarks/bench_commerce.py [--rounds 7] [--calls 300] [--only a,b]
@@ -25,7 +26,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -54,7 +55,7 @@ SQLITE, POSTGRESQL = "sqlite", "postgresql"
 #: processes of one client each; SQLite's one process has so many threads
 PROCESSES, THREADS, WARM, ROWS = 4, 64, 30, 150
 #: the bulk: of so many hot leads so many are asked for at once, by so many clients
-HOT, BULK, BUYERS, BULK_CLIENTS = 60, 50, 3, 8
+HOT, BULK, BUYERS, BULK_CLIENTS = 60, 50, 3, 4
 LISTINGS = 100_000
 BY_HAND = "the same rows written by the bare driver"
 Call = Callable[[], Any]
@@ -87,12 +88,23 @@ class Shop:
     calls: int
     blocks: int = field(default=0)
 
+    @cached_property
+    def engine(self) -> Engine:
+        """Of this process, for its threads."""
+        return connect(self.settings, "commerce")
+
     def next(self, clients: int) -> int:
-        """Makes slots for a block; its number. A day lies between two blocks."""
+        """Makes slots for a block; its number. A day lies between two blocks.
+
+        PostgreSQL's statistics are brought up to date, as its daemon does within a minute.
+        """
         self.blocks += 1
         engine = connect(self.settings, "commerce")
         names = [self.lead(self.blocks, i, n) for i in range(clients) for n in range(self.calls)]
         slots.ensure(engine, dict.fromkeys(names, BUYERS).items())
+        with engine.connect() as connection:
+            connection.exec_driver_sql("analyze")
+            connection.commit()
         engine.dispose()
         return self.blocks
 
@@ -167,11 +179,7 @@ def clients(count: int, client: Client, *, forking: bool) -> Block:
         if forking:
             forked(count, run)
         else:
-            threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
-            for each in threads:
-                each.start()
-            for each in threads:
-                each.join()
+            threaded(count, run)
         spans = [
             span
             for number in range(count)
@@ -179,6 +187,15 @@ def clients(count: int, client: Client, *, forking: bool) -> Block:
         ]
     seconds = max(end for _, end in spans) - min(start for start, _ in spans)
     return Block(tuple(end - start for start, end in spans), seconds)
+
+
+def threaded(count: int, work: Callable[[int], Any]) -> None:
+    """Runs work(number) in so many threads at once."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
 
 
 def compared(
@@ -366,7 +383,11 @@ def bulk(shop: Shop, database: str) -> None:
     turns = AGENTS // BULK_CLIENTS
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        forked(BULK_CLIENTS, partial(bulk_client, shop, turns, out))
+        client = partial(bulk_client, shop, turns, out)
+        if database == POSTGRESQL:
+            forked(BULK_CLIENTS, client)
+        else:
+            threaded(BULK_CLIENTS, client)
         found = [pickle.loads((out / str(i)).read_bytes()) for i in range(BULK_CLIENTS)]
     outcomes: Counter[str] = sum((each["outcomes"] for each in found), Counter())
     asked = [one for each in found for one in each["asked"]]
@@ -385,7 +406,7 @@ def bulk(shop: Shop, database: str) -> None:
 
 
 def bulk_client(shop: Shop, turns: int, out: Path, client: int) -> None:
-    engine, draw = connect(shop.settings, "commerce"), Random(client)
+    engine, draw = shop.engine, Random(client)
     asked, outcomes = [], Counter()
     for turn in range(turns):
         who, now = f"A{client * turns + turn}", NOW

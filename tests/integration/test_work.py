@@ -22,6 +22,10 @@ from sqlalchemy import func, select
 from aiqleads import work as worker
 from aiqleads.api.app import create_app
 from aiqleads.api.state import ServiceState
+from aiqleads.commerce import recharge
+from aiqleads.commerce.payments import OutcomeUnknown, open_payments
+from aiqleads.commerce.wallet import balance, topup
+from aiqleads.domain import Tier
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest import watch
 from aiqleads.ingest.market import load_market, remember_market
@@ -216,6 +220,52 @@ def test_a_fault_of_publishing_stops_nothing_else(
     monkeypatch.setattr(worker, "sweep", broken)
     google(live, 1)
     assert work(live, once=True).pushes == 1
+
+
+def test_a_fault_of_recharging_loses_nothing_of_the_sweep(
+    home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A top-up was captured, its answer was lost, and nobody came back for it."""
+    now_us, engine = time.time_ns() // 1000, open_room(home, "commerce")
+    payments = open_payments(home)
+    agents.add(engine, [agents.Agent("A1", "Ann", Tier.PRO, "live")], now_us)
+    monkeypatch.setattr(payments, "retrieve", _silent)
+    with pytest.raises(OutcomeUnknown):
+        topup(engine, payments, "A1", 5_000, "pm_card_visa", now_us)
+
+    def broken(*_: Any) -> int:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recharge, "run", broken)
+        done = work(home, once=True)
+    assert (done.payments, done.faults) == (1, 1)
+    assert balance(engine, "A1") == 5_000
+    assert work(home, once=True) == Done()
+    engine.dispose()
+
+
+def _silent(*_: Any) -> Any:
+    raise OutcomeUnknown("no answer")
+
+
+@pytest.mark.parametrize("duty", ["_parse", "_watch", "_settle", "_publish", "_heal", "_deliver"])
+def test_a_duty_that_fails_is_counted_and_keeps_no_other_from_its_turn(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, duty: str
+) -> None:
+    did: list[str] = []
+
+    def busy(*_: Any, **__: Any) -> Done:
+        raise Refused("busy", "the database is away", status=503)
+
+    for name in ("_parse", "_watch", "_settle", "_publish", "_heal", "_recharge", "_deliver"):
+        monkeypatch.setattr(
+            worker, name, lambda *_, _name=name, **__: did.append(_name) or Done(payments=1)
+        )
+    monkeypatch.setattr(worker, duty, busy)
+    monkeypatch.setattr(inbox, "beat", busy)
+    assert work(home, once=True) == Done(payments=6, faults=1)
+    assert len(did) == 6
 
 
 # --- once, whatever happens --------------------------------------------------------

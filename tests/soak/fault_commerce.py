@@ -27,7 +27,15 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from rounds import Rounds  # noqa: E402
 from tests import private_postgres  # noqa: E402
-from tests.commerce_faults import Case, Worlds, pairs, postgres_engines, single  # noqa: E402
+from tests.commerce_faults import (  # noqa: E402
+    SERVER_FAULTS,
+    Case,
+    Worlds,
+    of_server,
+    pairs,
+    postgres_engines,
+    single,
+)
 
 SEED = 1
 
@@ -44,6 +52,7 @@ def main(pairs_of_faults: int = 1_500, on_postgres: int = 400) -> None:
         run(worlds, "sqlite", cases, kept, wrong, counts)
         server = stack.enter_context(private_postgres.server())
         sample = random.Random(SEED).sample(cases, min(on_postgres, len(cases)))
+        sample += [case for busy in singles for case in of_server(busy)][:: len(SERVER_FAULTS) + 1]
         make_engine = postgres_engines(server)
         run(Worlds(folder / "pg", make_engine), "postgresql", sample, kept, wrong, counts)
     made = {

@@ -293,7 +293,8 @@ def hot_call(
             lead,
             price(100 + 10 * ticket % 400),
             now + draw.randint(10, 100) * TICK,
-            agreed(lead, now),
+            # Clients' clocks are apart: found when the one that is furthest ahead has passed.
+            agreed(lead, now + 100 * TICK),
         )
         for lead in chosen
     ]

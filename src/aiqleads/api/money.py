@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
 
 from aiqleads.api import schemas
 from aiqleads.api.auth import Depositor, Operator, OrderReader
 from aiqleads.api.once import Once, note
 from aiqleads.api.state import State
-from aiqleads.commerce import debts, orders, recharge, refunds
+from aiqleads.commerce import accruals, debts, orders, recharge, refunds, reports
 from aiqleads.commerce.reconcile import sweep
 from aiqleads.recommend.cards import moment
 from aiqleads.store import refunds as rows
@@ -69,6 +70,20 @@ def _refund(made: Refund) -> schemas.RefundAnswer:
         failure=made.failure,
         asked_at=moment(made.created_us),
     )
+
+
+@router.get("/v1/admin/margins")
+def list_margins(
+    _caller: Operator,
+    state: State,
+    since: Annotated[date | None, Query(description="first day (UTC)")] = None,
+    until: Annotated[date | None, Query(description="last day (UTC)")] = None,
+) -> schemas.MarginList:
+    """What the leads of each source brought, less its share and the tax."""
+    terms = accruals.terms_of(state.settings, accruals.markets_of(state.commerce))
+    span = reports.days_us(since, until)
+    found = accruals.margins(state.commerce, state.leads, terms, *span)
+    return schemas.MarginList(items=[schemas.MarginAnswer.model_validate(one) for one in found])
 
 
 @router.get("/v1/admin/disputes")

@@ -14,6 +14,9 @@ AgentId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["A0001"
 LeadId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["L0001a2b3c4d"])]
 HoldId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
 OrderId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
+# PostgreSQL's text takes any character but this one.
+_TEXT = r"^[^\x00]+$"
+Why = Annotated[str, Field(min_length=1, max_length=500, pattern=_TEXT)]
 PropertyType = Annotated[str, Field(min_length=1, max_length=40)]
 Cents = Annotated[int, Field(ge=0, le=10**12, examples=[15_000_000])]
 
@@ -469,8 +472,13 @@ class ReturnRequest(Body):
     """A bought lead that is given back for credit."""
 
     lead_id: LeadId
-    reason: Annotated[str, Field(min_length=1, max_length=30, examples=["disconnected_number"])]
-    evidence: Annotated[str, Field(min_length=1, max_length=2000, description="what happened")]
+    reason: Annotated[
+        str,
+        Field(min_length=1, max_length=30, pattern=_TEXT, examples=["disconnected_number"]),
+    ]
+    evidence: Annotated[
+        str, Field(min_length=1, max_length=2000, pattern=_TEXT, description="what happened")
+    ]
 
 
 class ReturnAnswer(Answer):
@@ -499,7 +507,7 @@ class ReturnDecision(Body):
     """An operator's word on a return; the note is what the buyer is told."""
 
     credit: bool
-    note: Annotated[str, Field(min_length=1, max_length=500)]
+    note: Why
 
 
 class Notice(Answer):
@@ -635,7 +643,7 @@ class RefundRequest(Body):
     """What to give back of an order; without an amount all that is left."""
 
     amount_cents: Annotated[int | None, Field(ge=1, le=10**9, examples=[2_500])] = None
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    reason: Why
 
 
 class RefundAnswer(Answer):
@@ -655,6 +663,25 @@ class RefundList(Answer):
     """Refunds of an order, oldest first."""
 
     items: list[RefundAnswer]
+
+
+class MarginAnswer(Answer):
+    """What the leads of one source brought; kept is sold less refunds and credits."""
+
+    source: str
+    currency: str
+    leads: int
+    sold_cents: int
+    kept_cents: int
+    share_cents: int
+    tax_cents: int
+    margin_cents: int
+
+
+class MarginList(Answer):
+    """Sources by name; `unknown` for sales from before consents were noted."""
+
+    items: list[MarginAnswer]
 
 
 class DisputeAnswer(Answer):
@@ -692,6 +719,7 @@ class ReconcileAnswer(Answer):
     strays: int
     waiting: int
     recorded: int
+    failed: int
 
 
 class AutoRecharge(Body):
@@ -782,7 +810,6 @@ class ActPage(Answer):
 #: contacts of one request
 MOST_CONTACTS = 10_000
 ContactText = Annotated[str, Field(min_length=1, max_length=300, examples=["ada@example.com"])]
-Why = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]+$")]
 
 
 class ContactList(Body):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -106,7 +107,8 @@ def _asked(
             )
         except (UnknownName, Refused) as problem:
             absent.append({"lead_id": lead_id, "kind": problem.kind, "detail": problem.detail})
-            if body.mode != "best_effort" or len(absent) == len(body.lead_ids):
+            busy = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if busy or body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
             continue
         agreed = sellable.consents[lead_id]

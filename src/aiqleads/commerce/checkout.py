@@ -20,7 +20,7 @@ from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import drive, refusal_of
 from aiqleads.domain import US_PER_SECOND
-from aiqleads.errors import InvalidInput, Refused
+from aiqleads.errors import AIQLeadsError, InvalidInput, Refused
 from aiqleads.store import holds, ledger
 from aiqleads.store import orders as rows
 from aiqleads.store.consents import Consent
@@ -212,7 +212,7 @@ def pay_by_card(
             _open_order(connection, order_id, agent_id, hold_ids, payment_method, now_us)
     try:
         order = drive(engine, payments, order_id, now_us, register=register)
-    except Refused as problem:
+    except AIQLeadsError as problem:
         if problem.kind not in UNSETTLED:
             raise
         return _unknown(engine, order_id, problem)
@@ -256,14 +256,18 @@ def _open_order(
     )
 
 
-def _unknown(engine: Engine, order_id: str, problem: Refused) -> Order:
+def _unknown(engine: Engine, order_id: str, problem: AIQLeadsError) -> Order:
     """What to tell a buyer when Stripe or the database does not answer: what is known so far."""
-    with reader(engine).connect() as connection:
-        order = rows.get(connection, order_id)
+    unknown = OutcomeUnknown(
+        "the payment's outcome is not known yet; it will be settled", order_id=order_id
+    )
+    try:
+        with reader(engine).connect() as connection:
+            order = rows.get(connection, order_id)
+    except Refused:  # the database does not even answer that
+        raise unknown from problem
     if order.state in SOLD:
         return order
     if order.state in DEAD:
         raise refusal_of(order.failure, {"order_id": order_id}) from problem
-    raise OutcomeUnknown(
-        "the payment's outcome is not known yet; it will be settled", order_id=order_id
-    ) from problem
+    raise unknown from problem

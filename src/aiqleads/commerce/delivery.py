@@ -28,7 +28,7 @@ from aiqleads.commerce.events import REFUND, SOLD, TEST, refund_of
 from aiqleads.commerce.lead_table import as_csv
 from aiqleads.commerce.webhooks import Outcome
 from aiqleads.domain import US_PER_SECOND, moment
-from aiqleads.errors import AIQLeadsError
+from aiqleads.errors import AIQLeadsError, Refused
 from aiqleads.settings import Settings
 from aiqleads.store import orders, refunds
 from aiqleads.store import outbox as rows
@@ -197,6 +197,8 @@ class Courier:
             content = self._content(event)
         except _NothingToSend:
             return Outcome(failure=_NOTHING)
+        except Refused:
+            raise  # the database is busy: no fault of the event, which keeps its tries
         except AIQLeadsError as error:
             log.error("delivery_not_made", event_id=event.event_id, kind=error.kind)
             return Outcome(failure=_NOT_MADE)

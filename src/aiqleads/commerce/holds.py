@@ -8,7 +8,7 @@ slots of a lead: one is held, the others stand empty, and its sale closes them f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, select
@@ -277,7 +277,7 @@ def _grant(
 
 
 def _frozen(price: Quote) -> tuple[int, str, list[dict[str, Any]]]:
-    return price.total_cents, price.currency, [asdict(line) for line in price.lines]
+    return price.total_cents, price.currency, [vars(line) for line in price.lines]
 
 
 def _conflict(
@@ -330,7 +330,8 @@ def cart(engine: Engine, agent_id: str, now_us: int) -> Cart:
 def release(
     engine: Engine, agent_id: str, hold_id: str, now_us: int, *, lead_id: str | None = None
 ) -> int:
-    """Gives back the live leads of a hold (or the one named); returns how many.
+    """Gives back the live leads of a hold (or the one named); returns how many of them are
+    given back by now, so that who asks again is told the same.
 
     Safe to repeat: what has ended already is left alone. UnknownName for a hold that is not
     there, is another agent's, or never had that lead.
@@ -342,7 +343,9 @@ def release(
             _had(connection, hold_id, lead_id)
         chosen = [item for item in items if item.live and lead_id in (None, item.lead_id)]
         rows.free(connection, chosen, now_us)
-    return len(chosen)
+        given = (hold_item.c.hold_id == hold_id, hold_item.c.ended_how == "released")
+        freed = connection.execute(select(hold_item.c.lead_id).where(*given)).scalars().all()
+    return len(freed) if lead_id is None else freed.count(lead_id)
 
 
 def _had(connection: Connection, hold_id: str, lead_id: str) -> None:

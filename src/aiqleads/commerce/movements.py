@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from aiqleads.commerce import debts, refunds
 from aiqleads.commerce.payments import CardDispute, CardRefund, Movement, Payments
+from aiqleads.commerce.tally import Tally
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.store import holds, ledger, orders
 from aiqleads.store import refunds as rows
@@ -33,10 +34,11 @@ BALANCE = "stripe_balance"
 _SKEW_US = 300 * US_PER_SECOND
 
 
-def record(engine: Engine, payments: Payments, now_us: int) -> int:
+def record(engine: Engine, payments: Payments, now_us: int, tally: Tally) -> int:
     """Records what moved at Stripe since the last reading; returns how much was new.
 
-    A movement of a payment that is still open here waits, and so does the bookmark.
+    A movement of a payment that is still open here waits, or one that cannot be recorded
+    (`tally`), and so does the bookmark.
     OutcomeUnknown when Stripe gives no answer; nothing is lost, the next call reads on.
     """
     since_us = _since_us(engine)
@@ -44,22 +46,29 @@ def record(engine: Engine, payments: Payments, now_us: int) -> int:
         return 0
     # Oldest first: a dispute is opened before it is won.
     found = list(payments.movements((since_us - _SKEW_US) // US_PER_SECOND))[::-1]
-    new, waits = 0, False
+    new, waits = 0, set[str | None]()
     for movement in found:
-        if movement.intent_id is None:
-            continue  # a payout, say: not a payment of an agent
-        with reader(engine).connect() as connection:
-            attempt = orders.attempt_by_intent(connection, movement.intent_id)
-        if attempt is None:
-            continue
-        if attempt.state == "open":
-            waits = True
-            continue
-        new += _record(engine, attempt, movement, now_us)
+        if movement.intent_id in waits:
+            continue  # never before what went before it
+        waits.add(movement.intent_id)
+        with tally.one("movement", movement.movement_id):
+            attempt = _attempt_of(engine, movement)
+            if attempt is not None and attempt.state == "open":
+                continue
+            new += attempt is not None and _record(engine, attempt, movement, now_us)
+            waits.remove(movement.intent_id)
     if not waits:
         with writing(engine) as connection:
             rows.mark(connection, BALANCE, now_us)
     return new
+
+
+def _attempt_of(engine: Engine, movement: Movement) -> Attempt | None:
+    """The payment that a movement is of; None where it is none of an agent, as a payout is."""
+    if movement.intent_id is None:
+        return None
+    with reader(engine).connect() as connection:
+        return orders.attempt_by_intent(connection, movement.intent_id)
 
 
 def _since_us(engine: Engine) -> int | None:
@@ -140,7 +149,7 @@ def _won(connection: Connection, attempt: Attempt, about: CardDispute, now_us: i
         orders.move(connection, attempt.order_id, ["disputed"], "won")
 
 
-def follow_disputes(engine: Engine, payments: Payments, now_us: int) -> int:
+def follow_disputes(engine: Engine, payments: Payments, now_us: int, tally: Tally) -> int:
     """Ends the open disputes that the bank decided against us; returns how many.
 
     Nothing moves at Stripe when a dispute is lost, so its balance does not tell.
@@ -149,8 +158,9 @@ def follow_disputes(engine: Engine, payments: Payments, now_us: int) -> int:
         opened = rows.disputes(connection, state="open")
     lost = 0
     for each in opened:
-        if payments.dispute(each.dispute_id).state == "lost":
-            lost += _lost(engine, each, now_us)
+        with tally.one("dispute", each.dispute_id):
+            if payments.dispute(each.dispute_id).state == "lost":
+                lost += _lost(engine, each, now_us)
     return lost
 
 

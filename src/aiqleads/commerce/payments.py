@@ -56,7 +56,7 @@ class OutcomeUnknown(Refused):
 
 
 #: refusals after which a payment that was begun may have happened or not
-UNSETTLED = ("payment-outcome-unknown", "busy")
+UNSETTLED = ("payment-outcome-unknown", "busy", "payment-refused")
 
 
 class NotAccepted(InvalidInput):
@@ -312,7 +312,7 @@ class Payments:
 
     def since(self, created_s: int) -> Iterator[CardIntent]:
         """PaymentIntents created at or after a time (seconds since the epoch), newest first."""
-        yield from map(CardIntent.of, self._listed(self._intents.list, _from(created_s)))
+        yield from self._listed(CardIntent.of, self._intents.list, _from(created_s))
 
     def refund(self, *, key: str, intent_id: str, amount_cents: int, refund_id: str) -> CardRefund:
         """Sends captured money back to its card. key: as in `pay`.
@@ -325,34 +325,36 @@ class Payments:
             "metadata": {"refund": refund_id},
         }
         made = self._guarded(lambda: self._refunds.create(params, {"idempotency_key": key}))
-        return CardRefund.of(made.to_dict())
+        return _read(CardRefund.of, made)
 
     def refunds_of(self, intent_id: str) -> list[CardRefund]:
         """Every refund of a PaymentIntent, newest first."""
-        listed = self._listed(self._refunds.list, {"payment_intent": intent_id})
-        return [CardRefund.of(raw) for raw in listed]
+        of_it = {"payment_intent": intent_id}
+        return list(self._listed(CardRefund.of, self._refunds.list, of_it))
 
     def dispute(self, dispute_id: str) -> CardDispute:
         """What Stripe says of a dispute now."""
         found = self._guarded(lambda: self._disputes.retrieve(dispute_id))
-        return CardDispute.of(found.to_dict())
+        return _read(CardDispute.of, found)
 
     def movements(self, created_s: int) -> Iterator[Movement]:
         """Balance transactions created at or after a time (seconds), newest first."""
         expanded = {"expand": ["data.source"], **_from(created_s)}
-        yield from map(Movement.of, self._listed(self._movements.list, expanded))
+        yield from self._listed(Movement.of, self._movements.list, expanded)
 
-    def _listed(self, ask: Callable[[Any], Any], params: Any) -> Iterator[dict[str, Any]]:
+    def _listed(
+        self, of: Callable[[Mapping[str, Any]], _T], ask: Callable[[Any], Any], params: Any
+    ) -> Iterator[_T]:
         """Every object of a listing, page by page."""
         cursor: dict[str, str] = {}
         while True:
             given = {"limit": 100, **params, **cursor}
             page = self._guarded(lambda given=given: ask(given))  # type: ignore[misc]
-            raw = [each.to_dict() for each in page.data]
-            yield from raw
-            if not page.has_more or not raw:
+            made, last_id = _read(lambda raw: _page(of, raw), page)
+            yield from made
+            if last_id is None:
                 return
-            cursor = {"starting_after": raw[-1]["id"]}
+            cursor = {"starting_after": last_id}
 
     def find(self, attempt_id: str, created_s: int) -> CardIntent | None:
         """The PaymentIntent that an attempt made, by its metadata; None if there is none.
@@ -395,7 +397,7 @@ class Payments:
             raise InvalidInput("the webhook's body is not a Stripe event") from problem
 
     def _ask(self, call: Callable[[], stripe.PaymentIntent]) -> CardIntent:
-        return CardIntent.of(self._guarded(call).to_dict())
+        return _read(CardIntent.of, self._guarded(call))
 
     def _guarded(self, call: Callable[[], _T]) -> _T:
         """Runs a call of the SDK; its errors become ours."""
@@ -414,6 +416,22 @@ class Payments:
                 detail = "the payment service gave no clear answer"
                 raise OutcomeUnknown(detail, is_over=_is_replayed(problem)) from problem
         raise AssertionError("unreachable")
+
+
+def _read(of: Callable[[Mapping[str, Any]], _T], answer: stripe.StripeObject) -> _T:
+    """What an answer says; one that makes no sense tells nothing."""
+    try:
+        return of(answer.to_dict())
+    except (KeyError, AttributeError, TypeError, ValueError) as problem:
+        raise OutcomeUnknown("the payment service's answer makes no sense") from problem
+
+
+def _page(
+    of: Callable[[Mapping[str, Any]], _T], raw: Mapping[str, Any]
+) -> tuple[list[_T], str | None]:
+    """The objects of a page, and the id after which the next one begins, if there is one."""
+    listed = raw["data"]
+    return [of(each) for each in listed], listed[-1]["id"] if listed and raw["has_more"] else None
 
 
 def _signed_s(signature: str) -> int:

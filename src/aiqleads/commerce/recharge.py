@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Engine, case, delete, func, select
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, Payments
 from aiqleads.commerce.reconcile import drive_topup
+from aiqleads.commerce.tally import Tally
 from aiqleads.commerce.wallet import CURRENCY, LEAST_TOPUP_CENTS, MOST_TOPUP_CENTS
 from aiqleads.domain import US_PER_DAY
-from aiqleads.errors import InvalidInput, Refused, UnknownName
+from aiqleads.errors import AIQLeadsError, InvalidInput, UnknownName
 from aiqleads.store import holds, ledger, orders
 from aiqleads.store.database import reader
 from aiqleads.store.orders import RECHARGE, Attempt
@@ -87,17 +88,24 @@ def recharge(
         return False
     try:
         return drive_topup(engine, payments, attempt_id, now_us).state == "captured"
-    except Refused as problem:
+    except AIQLeadsError as problem:
         if problem.kind not in UNSETTLED:
             raise
         return False
 
 
 def run(engine: Engine, payments: Payments, now_us: int) -> int:
-    """Tops up every wallet whose rule says so; returns how many got credit."""
+    """Tops up every wallet whose rule says so; returns how many got credit.
+
+    One that fails is logged, keeps no other from its turn, and is tried again by the next run.
+    """
     with reader(engine).connect() as connection:
         low = list(connection.execute(_low).scalars())
-    return sum(recharge(engine, payments, agent_id, now_us) for agent_id in low)
+    filled, tally = 0, Tally()
+    for agent_id in low:
+        with tally.one("recharge", agent_id):
+            filled += recharge(engine, payments, agent_id, now_us)
+    return filled
 
 
 _balance = func.coalesce(

@@ -26,6 +26,7 @@ from aiqleads.commerce.payments import (
     OutcomeUnknown,
     Payments,
 )
+from aiqleads.commerce.tally import Tally
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND
 from aiqleads.errors import InvalidInput, Refused, UnknownName
 from aiqleads.store import holds, ledger
@@ -85,14 +86,16 @@ class TopUp:
 @dataclass(frozen=True)
 class Reconciled:
     """What a sweep did: payments and refunds driven to an end, adopted from Stripe's list,
-    cancelled as strays there, and still open because Stripe gave no answer; fees, refunds and
-    disputes that were recorded."""
+    cancelled as strays there, and still open because Stripe or the database gave no answer;
+    fees, refunds and disputes that were recorded. failed: what a fault kept from its end, and
+    the next sweep tries again."""
 
     healed: int
     adopted: int
     strays: int
     waiting: int
     recorded: int = 0
+    failed: int = 0
 
 
 def refusal_of(failure: str | None, extra: dict[str, Any]) -> Refused | InvalidInput:
@@ -495,15 +498,15 @@ def receive_webhook(
         if attempt is None:
             return "ignored"
         _drive_attempt(engine, payments, attempt, now_us, register)
+        read = Tally()
         if event.is_after:
-            movements.record(engine, payments, now_us)
-            movements.follow_disputes(engine, payments, now_us)
+            _read_balance(engine, payments, now_us, read)
     except NotAccepted:
         return "ignored"
     except OutcomeUnknown as problem:
         log.warning("webhook waits", event_id=event.event_id, detail=problem.detail)
         return "waiting"
-    return "driven"
+    return "waiting" if read.waiting or read.failed else "driven"
 
 
 def _adopted(engine: Engine, intent: CardIntent) -> tuple[Attempt | None, bool]:
@@ -512,6 +515,10 @@ def _adopted(engine: Engine, intent: CardIntent) -> tuple[Attempt | None, bool]:
         return None, False
     with reader(engine).connect() as connection:
         attempt = rows.attempt(connection, intent.attempt_id)
+    if attempt is not None and _is_paid_after_all(attempt, intent):
+        log.warning("top-up was paid after all", topup_id=attempt.attempt_id)
+        with writing(engine) as connection:
+            return attempt, rows.reopen(connection, attempt.attempt_id, intent.intent_id)
     if attempt is None or attempt.payment_intent is not None or attempt.state != "open":
         return attempt, False
     with writing(engine) as connection:
@@ -528,63 +535,82 @@ def sweep(
 ) -> Reconciled:
     """Heals every payment: adopts what Stripe lists and we do not know, cancels what nobody
     waits for, and drives what is open. Safe at any time, beside requests and other sweeps.
+    One payment that cannot be driven keeps no other from its end.
 
     progress: called with the id of each payment driven. register: as in `drive`.
     """
-    adopted = strays = waiting = healed = 0
-    try:
+    read, driven = Tally(), Tally()
+    adopted, strays = _read_listing(engine, payments, now_us, read)
+    healed = _drive_open(engine, payments, now_us, driven, progress, register)
+    healed += _drive_refunds(engine, payments, now_us, driven)
+    recorded = _read_balance(engine, payments, now_us, read)
+    failed = read.failed + driven.failed
+    return Reconciled(healed, adopted, strays, driven.waiting, recorded, failed)
+
+
+def _read_listing(engine: Engine, payments: Payments, now_us: int, tally: Tally) -> tuple[int, int]:
+    """Adopts what Stripe lists, and cancels strays; how many of each."""
+    adopted = strays = 0
+    with tally.one("listing", "payments"):
         for intent in payments.since((now_us - SWEEP_US) // US_PER_SECOND):
-            attempt, is_new = _adopted(engine, intent)
-            adopted += is_new
-            if attempt is not None and not is_new and _is_stray(attempt, intent):
-                strays += _cancelled(payments, intent.intent_id)
-    except OutcomeUnknown as problem:
-        log.warning("sweep could not list payments", detail=problem.detail)
+            with tally.one("payment at Stripe", intent.intent_id):
+                attempt, is_new = _adopted(engine, intent)
+                adopted += is_new
+                if attempt is not None and not is_new and _is_stray(attempt, intent):
+                    strays += _cancelled(payments, intent.intent_id)
+    return adopted, strays
+
+
+def _drive_open(
+    engine: Engine,
+    payments: Payments,
+    now_us: int,
+    tally: Tally,
+    progress: Callable[[str], None] | None,
+    register: Register | None,
+) -> int:
+    """Drives every open payment; how many ended."""
     with reader(engine).connect() as connection:
         opened = rows.open_attempts(connection)
+    healed = 0
     for attempt in opened:
         if progress is not None:
             progress(attempt.attempt_id)
-        try:
+        with tally.one("payment", attempt.attempt_id):
             _drive_attempt(engine, payments, attempt, now_us, register)
-        except (OutcomeUnknown, NotAccepted) as problem:
-            log.warning("payment waits", attempt_id=attempt.attempt_id, detail=problem.detail)
-            waiting += 1
-            continue
-        with reader(engine).connect() as connection:
-            now = rows.attempt(connection, attempt.attempt_id)
-        healed += now is not None and now.state != "open"
-    refunded, unknown = _drive_refunds(engine, payments, now_us)
-    return Reconciled(
-        healed + refunded,
-        adopted,
-        strays,
-        waiting + unknown,
-        _read_balance(engine, payments, now_us),
-    )
+            with reader(engine).connect() as connection:
+                now = rows.attempt(connection, attempt.attempt_id)
+            healed += now is not None and now.state != "open"
+    return healed
 
 
-def _read_balance(engine: Engine, payments: Payments, now_us: int) -> int:
-    """Records fees, refunds and disputes; how many were new. What Stripe does not tell waits."""
-    try:
-        new = movements.record(engine, payments, now_us)
-        return new + movements.follow_disputes(engine, payments, now_us)
-    except (OutcomeUnknown, NotAccepted) as problem:
-        log.warning("sweep could not read the balance", detail=problem.detail)
-        return 0
-
-
-def _drive_refunds(engine: Engine, payments: Payments, now_us: int) -> tuple[int, int]:
-    """Takes open refunds to their ends; how many ended, and how many wait."""
+def _drive_refunds(engine: Engine, payments: Payments, now_us: int, tally: Tally) -> int:
+    """Takes open refunds to their ends; how many ended."""
     with reader(engine).connect() as connection:
         opened = open_refunds(connection)
     ended = 0
     for each in opened:
-        try:
-            ended += refunds.drive(engine, payments, each.refund_id, now_us).state != "open"
-        except OutcomeUnknown as problem:
-            log.warning("refund waits", refund_id=each.refund_id, detail=problem.detail)
-    return ended, len(opened) - ended
+        with tally.one("refund", each.refund_id):
+            state = refunds.drive(engine, payments, each.refund_id, now_us).state
+            ended += state != "open"
+            tally.waiting += state == "open"
+    return ended
+
+
+def _read_balance(engine: Engine, payments: Payments, now_us: int, tally: Tally) -> int:
+    """Records fees, refunds and disputes; how many were new. What Stripe does not tell waits."""
+    new = 0
+    with tally.one("balance", "movements"):
+        new += movements.record(engine, payments, now_us, tally)
+    with tally.one("balance", "disputes"):
+        new += movements.follow_disputes(engine, payments, now_us, tally)
+    return new
+
+
+def _is_paid_after_all(attempt: Attempt, intent: CardIntent) -> bool:
+    """A top-up that was given up unmade, and whose request reached Stripe later than that."""
+    gone = attempt.order_id is None and attempt.state == "voided"
+    return gone and intent.status == "succeeded"
 
 
 def _is_stray(attempt: Attempt, intent: CardIntent) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.payments import UNSETTLED, OutcomeUnknown, Payments
 from aiqleads.commerce.reconcile import TopUp, drive_topup
-from aiqleads.errors import InvalidInput, Refused
+from aiqleads.errors import AIQLeadsError, InvalidInput
 from aiqleads.store import holds, ledger, orders
 from aiqleads.store.database import reader
 from aiqleads.store.ledger import Posting
@@ -95,7 +95,7 @@ def topup(
             )
     try:
         made = drive_topup(engine, payments, attempt_id, now_us)
-    except Refused as problem:
+    except AIQLeadsError as problem:
         if problem.kind not in UNSETTLED:
             raise
         raise OutcomeUnknown(

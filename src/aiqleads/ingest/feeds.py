@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -46,7 +47,8 @@ class Form(_Part):
 class Options(_Part):
     """Everything the operator says of one source.
 
-    secret: of signatures, or the key in a body.
+    secret: of signatures, or the key in a body. share: of what a lead is sold for, owed to
+    the source.
     intent, consent, fields: where a form states none.
     """
 
@@ -58,6 +60,7 @@ class Options(_Part):
     url: str | None = None
     requests_per_second: Annotated[float, Field(gt=0, le=100)] = 2.0
     cost_cents: Annotated[int, Field(ge=0)] | None = None
+    share: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal(0)
     intent: Intent | None = None
     property_type: str | None = None
     fields: dict[str, str] = {}

@@ -260,6 +260,16 @@ def broken_sales(
     ]
 
 
+def sources_of(connection: Connection, submission_ids: Sequence[str]) -> dict[str, str]:
+    """The source that each submission came from; one that is not there is left out."""
+    query = select(submission.c.submission_id, submission.c.source)
+    return {
+        row.submission_id: row.source
+        for some in parts(submission_ids)
+        for row in connection.execute(query.where(submission.c.submission_id.in_(some)))
+    }
+
+
 # --- who is behind a lead ----------------------------------------------------------
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import alembic.command
 import alembic.config
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import URL, Engine, create_engine, event, make_url
 
 from aiqleads.settings import Settings
+from aiqleads.store import outages
+
+#: how long a server may take to let a client in
+_CONNECT_SECONDS = 5
+#: Alembic keeps what it is at in its module: two threads at once would confuse it
+_migrating = threading.Lock()
 
 Room = Literal["leads", "vault", "commerce"]
 
@@ -18,13 +25,29 @@ Room = Literal["leads", "vault", "commerce"]
 def connect(settings: Settings, room: Room) -> Engine:
     """Engine of one room; SQLite's transactions start with BEGIN IMMEDIATE for writers.
 
-    The schema is not touched: `upgrade` does that, once, at setup.
+    The schema is not touched: `upgrade` does that, once, at setup. Faults that pass by
+    themselves are `Refused("busy")`, see `store.outages`.
     """
     url = make_url(settings.url(room))
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=False)
+    engine = _embedded(url, room) if url.get_backend_name() == "sqlite" else _server(url)
+    outages.tell(engine)
+    return engine
+
+
+def _server(url: URL) -> Engine:
+    waits = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
+    engine = create_engine(url, poolclass=outages.Pool, connect_args=waits)
+    outages.renew(engine)
+    return engine
+
+
+def _embedded(url: URL, room: Room) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        poolclass=outages.Pool,
+        connect_args={"timeout": 30, "check_same_thread": False},
+    )
     # What was answered 202 or paid must outlive a power cut.
     synchronous = "NORMAL" if room == "leads" else "FULL"
 
@@ -71,7 +94,7 @@ def _config(room: Room) -> alembic.config.Config:
 def upgrade(engine: Engine, room: Room) -> None:
     """Brings a room to the newest revision; does nothing where it is there already."""
     config = _config(room)
-    with engine.connect() as connection:
+    with _migrating, engine.connect() as connection:
         config.attributes["connection"] = connection
         config.attributes["room"] = room
         alembic.command.upgrade(config, "head")

@@ -339,6 +339,22 @@ def adopt(connection: Connection, attempt_id: str, payment_intent: str) -> bool:
     return changed.rowcount == 1
 
 
+def reopen(connection: Connection, attempt_id: str, payment_intent: str) -> bool:
+    """Opens a voided attempt again, whose money turned out to be taken; False if it is not
+    voided, or had another PaymentIntent."""
+    mine = payment_attempt.c.payment_intent
+    changed = connection.execute(
+        update(payment_attempt)
+        .where(
+            payment_attempt.c.attempt_id == attempt_id,
+            payment_attempt.c.state == "voided",
+            or_(mine.is_(None), mine == payment_intent),
+        )
+        .values(state="open", failure=None, payment_intent=payment_intent)
+    )
+    return changed.rowcount == 1
+
+
 def try_anew(connection: Connection, made: Attempt) -> bool:
     """Gives an attempt its next key, when Stripe keeps an error under this one; False where
     somebody else has, or the attempt has its PaymentIntent by now."""

@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import Connection, Dialect, Executable
 from sqlalchemy.exc import DBAPIError
 
+from aiqleads.store import outages
+
 Given = Mapping[str, Any]
 
 
@@ -42,7 +44,7 @@ class Prepared:
 
     lists: names of the parameters that are sequences, for `in_(bindparam(.., expanding=True))`.
     columns: of an insert, which are given; all for none named. Each method raises DBAPIError
-    where `Connection.execute` would.
+    where `Connection.execute` would, and Refused `busy` for a fault that passes.
     """
 
     def __init__(
@@ -84,6 +86,10 @@ class Prepared:
             cursor = driver.cursor()
             cursor.executemany(text.sql, [text.fill(row) for row in rows])
             return int(cursor.rowcount)
+
+    def text(self, dialect: Dialect, lists: Given) -> str:
+        """What the driver of a database gets, for lists of these lengths."""
+        return self._text(dialect, tuple(len(lists[name]) for name in self._lists)).sql
 
     def _filled(self, dialect: Dialect, given: Given) -> tuple[_Text, Any]:
         if not self._lists:
@@ -137,7 +143,7 @@ class _Driver:
         lost = dialect.is_disconnect(problem, self._connection.connection, None)
         if lost:
             self._connection.invalidate(problem)
-        raise DBAPIError.instance(
+        told = DBAPIError.instance(
             self._sql,
             None,
             problem,
@@ -145,4 +151,5 @@ class _Driver:
             hide_parameters=True,
             connection_invalidated=lost,
             dialect=dialect,
-        ) from problem
+        )
+        raise outages.told(told) or told from problem

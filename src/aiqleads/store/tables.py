@@ -507,7 +507,8 @@ lead_slot = Table(
         sqlite_where=text("state in ('held','sold')"),
         postgresql_where=text("state in ('held','sold')"),
     ),
-    Index("ix_lead_slot_agent", "agent_id", "state"),
+    # With the time: holds that are long over are not looked at to count the live ones.
+    Index("ix_lead_slot_agent", "agent_id", "state", "held_until_us"),
     Index("ix_lead_slot_hold", "hold_id"),
 )
 

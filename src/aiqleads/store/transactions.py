@@ -13,20 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import psycopg
 from sqlalchemy import Connection, Engine, RootTransaction, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.pool import Pool
 
-from aiqleads.errors import Refused
+from aiqleads.store import outages
+from aiqleads.store.outages import busy as _busy
 from aiqleads.store.prepared import Prepared
 
-# PostgreSQL: lock timeout, deadlock, serialisation failure.
-_CONTENTION = {"55P03", "40P01", "40001"}
+if TYPE_CHECKING:
+    import psycopg  # the driver is an extra
+
 #: how long a thread waits for its turn, as long as SQLite itself waits for another process
 _TURN_SECONDS = 30.0
 #: a commit is not put off for longer, nor shared by more
@@ -164,35 +166,22 @@ def _queue(engine: Engine) -> _Queue:
         return _queues.setdefault(engine.pool, _Queue())
 
 
-def _is_contention(problem: DBAPIError) -> bool:
-    text = str(problem.orig)
-    if isinstance(problem, OperationalError) and ("is locked" in text or "is busy" in text):
-        return True
-    return getattr(problem.orig, "sqlstate", None) in _CONTENTION
-
-
-def _busy() -> Refused:
-    detail = "the database is busy; nothing was changed"
-    return Refused("busy", detail, status=503, retry_after=1)
-
-
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: committed at the end, rolled back on any exception.
 
     On SQLite it shares its commit with those of other threads. A database that stays locked
     longer than its timeout is `Refused("busy")`, HTTP 503 with `retry_after` seconds: nothing
-    was written and the caller may try again. Not to be nested: the inner one would wait for
-    the outer one's turn.
+    was written and the caller may try again. So is one that cannot be reached, or whose answer
+    to the commit was lost: then all was written, or nothing. Not to be nested: the inner one
+    would wait for the outer one's turn.
     """
     sqlite_file = engine.dialect.name == "sqlite"
-    try:
-        with _queue(engine).writing(engine) if sqlite_file else engine.begin() as connection:
-            yield connection
-    except DBAPIError as problem:
-        if not _is_contention(problem):
-            raise
-        raise _busy() from problem
+    with (
+        _telling(engine),
+        _queue(engine).writing(engine) if sqlite_file else engine.begin() as connection,
+    ):
+        yield connection
 
 
 @contextmanager
@@ -201,19 +190,32 @@ def calling(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
 
     It takes a third of the time that SQLAlchemy takes for the same. Refused as `writing` is.
     """
-    pooled = engine.raw_connection()
-    driver: Any = pooled.driver_connection
-    try:
-        driver.autocommit = True
-        yield driver
-        driver.autocommit = False
-    except psycopg.Error as problem:
-        pooled.invalidate(problem)
-        if problem.sqlstate not in _CONTENTION:
+    with _telling(engine):
+        pooled = engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        errors: Any = engine.dialect.loaded_dbapi
+        try:
+            driver.autocommit = True
+            yield driver
+        except errors.Error as problem:
+            pooled.invalidate(problem)
             raise
-        raise _busy() from problem
-    finally:
-        pooled.close()
+        finally:
+            if pooled.is_valid:
+                driver.autocommit = False
+            pooled.close()
+
+
+@contextmanager
+def _telling(engine: Engine) -> Iterator[None]:
+    """Faults that pass by themselves are `Refused("busy")`, those of the bare driver too."""
+    driver: Any = engine.dialect.loaded_dbapi
+    try:
+        yield
+    except (DBAPIError, NoneFree, driver.Error) as problem:
+        if (refused := outages.told(problem)) is None:
+            raise
+        raise refused from problem
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:

@@ -58,6 +58,7 @@ ROUTES = {
     ("GET", "/v1/audit"): "wallet:write",
     ("GET", "/v1/admin/audit"): "ops",
     ("GET", "/v1/admin/disputes"): "ops",
+    ("GET", "/v1/admin/margins"): "ops",
     ("POST", "/v1/admin/orders/{order_id}/write-off"): "ops",
     ("POST", "/v1/admin/reconcile"): "ops",
     ("GET", "/v1/contacts"): "cart:write",

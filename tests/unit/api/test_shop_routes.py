@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiqleads.commerce import holds, idempotency, reconcile
-from aiqleads.commerce.payments import OutcomeUnknown
+from aiqleads.commerce.payments import NotAccepted, OutcomeUnknown
 from aiqleads.errors import Refused
 
 IsProblem = Callable[[Any, int, str], dict[str, Any]]
@@ -219,7 +219,7 @@ def test_a_released_hold_is_free_for_others(shop: Any, is_problem: IsProblem) ->
     is_problem(shop.ask("DELETE", f"/v1/cart/holds/{hold_id}", agent="A0006"), 404, "not-found")
     answer = shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()
     assert answer == {"hold_id": hold_id, "released": 1}
-    assert shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json()["released"] == 0
+    assert shop.ask("DELETE", f"/v1/cart/holds/{hold_id}").json() == answer
     assert shop.hold("A0006", lead).status_code == 201
 
 
@@ -341,6 +341,44 @@ def test_a_webhook_needs_its_signature(shop: Any, is_problem: IsProblem) -> None
     assert send(event, f"t={at},v1={sign}").json() == {"outcome": "ignored"}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "agent"),
+    [
+        (
+            "/v1/orders/ord_1/returns",
+            {"lead_id": "L1", "reason": "duplicate", "evidence": "\0"},
+            "A0003",
+        ),
+        ("/v1/orders/ord_1/returns", {"lead_id": "L1", "reason": "\0", "evidence": "x"}, "A0003"),
+        ("/v1/admin/returns/ret_1", {"credit": True, "note": "\0"}, None),
+        ("/v1/orders/ord_1/refunds", {"reason": "\0"}, None),
+    ],
+)
+def test_a_character_that_no_database_keeps_is_refused(
+    shop: Any, is_problem: IsProblem, path: str, body: Any, agent: str | None
+) -> None:
+    is_problem(shop.ask("POST", path, body, agent=agent), 422, "invalid-input")
+
+
+@pytest.mark.parametrize("what", ["topup", "checkout"])
+def test_a_payment_that_stripe_does_not_know_yet_is_not_called_refused(
+    shop: Any, is_problem: IsProblem, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It was made, and the next look at it is told that there is no such thing."""
+    topup = {"amount_cents": 5_000, "payment_method": "pm_card_visa"}
+    path, body = ("/v1/wallet/topups", topup) if what == "topup" else ("/v1/checkout", _card(shop))
+
+    def unknown(*_args: Any, **_more: Any) -> Any:
+        raise NotAccepted("no such payment_intent")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.state.payments, "retrieve", unknown)
+        is_problem(shop.ask("POST", path, body, once="p"), 202, "payment-outcome-unknown")
+    assert shop.ask("POST", path, body, once="p").status_code == 201
+    (intent,) = shop.state.payments.standin.intents()
+    assert intent["status"] == "succeeded"
+
+
 def test_an_operator_cannot_buy(shop: Any, is_problem: IsProblem) -> None:
     is_problem(shop.ask("GET", "/v1/cart", agent=None), 403, "access-denied")
     body = {"lead_ids": [shop.lead()]}
@@ -417,6 +455,21 @@ def test_an_answer_that_cannot_be_kept_is_given_all_the_same(
     again = shop.ask("POST", "/v1/wallet/topups", topup, once="t")
     assert again.json()["topup_id"] == first.json()["topup_id"]
     assert shop.ask("GET", "/v1/wallet").json()["balance_cents"] == 5_000
+
+
+def test_a_release_whose_answer_could_not_be_kept_is_told_the_same_again(
+    shop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leads = [shop.state.snapshot.lead_id(row) for row in (1, 2)]
+    path = f"/v1/cart/holds/{shop.hold('A0003', *leads).json()['hold_id']}"
+    with monkeypatch.context() as broken:
+        broken.setattr(idempotency, "finish", _busy)
+        first = shop.ask("DELETE", path, once="r")
+    assert first.json()["released"] == 2
+    shop.now_us += 2 * MINUTE_US
+    again = shop.ask("DELETE", path, once="r")
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert shop.ask("DELETE", path, once="r").headers["Idempotent-Replayed"] == "true"
 
 
 def test_best_effort_does_without_a_lead_that_is_not_on_offer(

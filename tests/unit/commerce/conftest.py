@@ -254,6 +254,8 @@ class Flaky:
         if fault == "500 saved, not executed":
             self._saved[key] = b'{"error": {"type": "api_error", "message": "oops"}}'
             return 500, {"Stripe-Should-Retry": "false"}, self._saved[key]
+        if fault == "garbled":
+            return 200, {}, b'{"object": "payment_intent", "id": "pi_none"}'
         answer = self.standin.handle(method, path, headers, body)
         if fault == "lost after":
             raise ConnectionError("the answer never arrived")

@@ -8,11 +8,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aiqleads.errors import Refused
 from aiqleads.store import holds
+from aiqleads.store.prepared import Prepared
 from aiqleads.store.transactions import writing
 
 
-def postgres(statement) -> str:
-    return str(statement.compile(dialect=postgresql.dialect()))
+def postgres(prepared: Prepared) -> str:
+    return prepared.text(postgresql.dialect(), {"leads": ["L1"], "holds": ["h"]})
 
 
 def test_slots_are_locked_where_the_database_can() -> None:

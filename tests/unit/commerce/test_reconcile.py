@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
+from sqlalchemy import select, update
 
-from aiqleads.commerce import orders
+from aiqleads.commerce import orders, refunds
 from aiqleads.commerce.checkout import pay_by_card
 from aiqleads.commerce.holds import cart, release
 from aiqleads.commerce.payments import Payments, client_for, open_payments
@@ -15,6 +19,7 @@ from aiqleads.commerce.stripe_standin import sign
 from aiqleads.commerce.wallet import balance, topup
 from aiqleads.errors import InvalidInput, NotReady, Refused
 from aiqleads.settings import Settings
+from aiqleads.store.tables import payment_attempt
 
 
 def pay(shop, hold, method: str = "pm_card_visa", key: str | None = "k"):
@@ -312,6 +317,147 @@ def test_a_sweep_goes_on_behind_a_payment_that_waits(shop, line) -> None:
     line.faults = []
     sweep(shop.engine, shop.payments, shop.now)
     shop.assert_sound()
+
+
+def _committed(shop, line, *leads: str) -> None:
+    """A card payment of each lead that waits for its capture, the oldest first."""
+    for lead in leads:
+        shop.add_leads(lead)
+        line.faults = ["none"] * 3 + ["lost before"] * 20
+        assert pay(shop, shop.hold("A1", lead), key=lead).state == "committed"
+        shop.later(1)
+    line.faults = []
+
+
+def _states(shop) -> list[str]:
+    """The agent's orders, the oldest first."""
+    return [order.state for order in orders.listing(shop.engine, "A1")][::-1]
+
+
+def test_a_sweep_goes_on_behind_an_answer_that_makes_no_sense(shop, line) -> None:
+    _committed(shop, line, "L1", "L2", "L3")
+    line.faults = ["none", "garbled"]
+    swept = sweep(shop.engine, shop.payments, shop.now)
+    assert (swept.healed, swept.waiting, swept.failed) == (2, 1, 0)
+    assert _states(shop) == ["committed", "paid", "paid"]
+    swept = sweep(shop.engine, shop.payments, shop.now)
+    assert (swept.healed, swept.waiting) == (1, 0)
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize(("named", "told"), [("pi_none", (1, 0)), (None, (0, 1))])
+def test_a_sweep_goes_on_behind_a_broken_row(shop, line, named: str | None, told) -> None:
+    _committed(shop, line, "L1", "L2")
+    (_, broken), intent = orders.listing(shop.engine, "A1"), payment_attempt.c.payment_intent
+    which = payment_attempt.c.order_id == broken.order_id
+    with shop.engine.begin() as connection:
+        was = connection.execute(select(intent).where(which)).scalar_one()
+        connection.execute(update(payment_attempt).where(which).values(payment_intent=named))
+    shop.later(3 * 24 * 60)  # no listing tells which it was
+    for healed in (1, 0):
+        swept = sweep(shop.engine, shop.payments, shop.now)
+        assert (swept.healed, swept.waiting, swept.failed) == (healed, *told)
+    assert _states(shop) == ["committed", "paid"]
+    with shop.engine.begin() as connection:
+        connection.execute(update(payment_attempt).where(which).values(payment_intent=was))
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    shop.assert_sound()
+
+
+def test_a_sweep_goes_on_behind_a_busy_database(shop, line) -> None:
+    """The first commit of the sweep is refused, and no other."""
+    _committed(shop, line, "L1", "L2")
+    commit = shop.engine.dialect.do_commit
+    refusals = ["database is locked"]
+
+    def refuse(connection) -> None:
+        if refusals:
+            raise locked(shop.engine.dialect.name, refusals.pop())
+        commit(connection)
+
+    shop.engine.dialect.do_commit = refuse
+    swept = sweep(shop.engine, shop.payments, shop.now)
+    assert (swept.healed, swept.waiting, swept.failed) == (1, 1, 0)
+    assert _states(shop) == ["committed", "paid"]
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    shop.assert_sound()
+
+
+def locked(dialect: str, text: str) -> Exception:
+    if dialect == "sqlite":
+        return sqlite3.OperationalError(text)
+    return psycopg.errors.SerializationFailure(text)
+
+
+def test_refunds_and_fees_are_read_behind_one_that_fails(shop, line) -> None:
+    shop.add_leads("L1", "L2")
+    made = [pay(shop, shop.hold("A1", lead), key=lead) for lead in ("L1", "L2")]
+    for order in made:
+        line.faults = ["garbled"] * 2
+        given = (shop.engine, shop.payments, order.order_id, None, "ops", "x", shop.now)
+        assert refunds.ask(*given, key="r").state == "open"
+    line.faults = ["none", "garbled", "garbled"]
+    swept = sweep(shop.engine, shop.payments, shop.now)
+    assert (swept.healed, swept.waiting) == (1, 1)
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    assert _states(shop) == ["refunded", "refunded"]
+    shop.assert_sound()
+
+
+# --- top-ups that nobody came back for ----------------------------------------------
+
+
+@pytest.mark.parametrize("minutes", [1, 61, 3 * 24 * 60])
+def test_an_abandoned_topup_that_was_captured_is_credited_once(shop, line, minutes: int) -> None:
+    line.faults = ["lost after"] * 20
+    assert refused(lambda: fill(shop)).kind == "payment-outcome-unknown"
+    assert [intent["status"] for intent in shop.standin.intents()] == ["succeeded"]
+    assert balance(shop.engine, "A1") == 0
+    line.faults = []
+    shop.later(minutes)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: sweep(shop.engine, shop.payments, shop.now), range(4)))
+    assert balance(shop.engine, "A1") == 5_000
+    assert fill(shop).state == "captured"
+    assert balance(shop.engine, "A1") == 5_000
+    shop.assert_sound()
+
+
+@pytest.mark.parametrize("by", ["sweep", "webhook"])
+def test_a_topup_that_was_given_up_and_then_captured_is_credited_once(shop, line, by: str) -> None:
+    """Its request was on its way for longer than anybody waits."""
+    line.faults = ["lost before"] * 20
+    assert refused(lambda: fill(shop)).kind == "payment-outcome-unknown"
+    line.faults = []
+    shop.later(61)
+    assert sweep(shop.engine, shop.payments, shop.now).healed == 1
+    _arrives_late(shop, refused(lambda: fill(shop)).extra["topup_id"])
+    if by == "webhook":
+        (event,) = [e for e in shop.standin.events() if e["type"] == "payment_intent.succeeded"]
+        body, signature = shop.standin.webhook(event, shop.now // 1_000_000)
+        receive_webhook(shop.engine, shop.payments, body, signature, shop.now)
+        assert balance(shop.engine, "A1") == 5_000
+    for _ in range(2):
+        sweep(shop.engine, shop.payments, shop.now)
+    assert balance(shop.engine, "A1") == 5_000
+    assert fill(shop).state == "captured"
+    shop.assert_sound()
+
+
+def fill(shop):
+    return topup(shop.engine, shop.payments, "A1", 5_000, "pm_card_visa", shop.now, key="k")
+
+
+def _arrives_late(shop, topup_id: str) -> None:
+    shop.payments.pay(
+        key=topup_id,
+        amount_cents=5_000,
+        currency="USD",
+        payment_method="pm_card_visa",
+        attempt_id=topup_id,
+        order_id=None,
+        capture=True,
+    )
 
 
 def test_a_payment_does_not_sell_what_its_buyer_holds_anew(shop) -> None:

@@ -1,4 +1,4 @@
-"""A hold of one lead in a single call, on PostgreSQL."""
+"""A hold of one lead in a single call, on PostgreSQL; live holds are found by their time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ create function quick_hold(
   p_cents bigint, p_currency text, p_lines text,
   p_consent text, p_proof text, p_sellers int, p_checked bigint
 ) returns table (given_slot int, given_token bigint, given_us bigint, until_us bigint)
-language plpgsql as $$
+language plpgsql set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
   v_tier text; v_at int; v_until bigint; v_granted bigint;
@@ -39,9 +39,10 @@ begin
       v_found := true;
     end if;
   end loop;
+  -- By the lead's history, which is short; an agent's is not.
   if not v_found or exists (
-      select 1 from hold_item join hold on hold.hold_id = hold_item.hold_id
-      where hold_item.lead_id = p_lead and hold.agent_id = p_agent)
+      select 1 from hold_item where lead_id = p_lead
+      and (select agent_id from hold where hold.hold_id = hold_item.hold_id) = p_agent)
   then return; end if;
   v_until := p_until[v_at];
   v_granted := greatest(p_now, v_free.changed_us);
@@ -69,10 +70,14 @@ _ARGUMENTS = (
 
 
 def upgrade() -> None:
+    op.drop_index('ix_lead_slot_agent', 'lead_slot')
+    op.create_index('ix_lead_slot_agent', 'lead_slot', ['agent_id', 'state', 'held_until_us'])
     if op.get_bind().dialect.name == 'postgresql':
         op.execute(_QUICK_HOLD)
 
 
 def downgrade() -> None:
+    op.drop_index('ix_lead_slot_agent', 'lead_slot')
+    op.create_index('ix_lead_slot_agent', 'lead_slot', ['agent_id', 'state'])
     if op.get_bind().dialect.name == 'postgresql':
         op.execute(f"drop function quick_hold({_ARGUMENTS})")
