@@ -12,6 +12,7 @@ import itertools
 import random
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 
 import psycopg
 import stripe
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, select
 
 from aiqleads.commerce import (
     extensions,
@@ -44,7 +45,7 @@ from aiqleads.store import refunds as refund_rows
 from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room, reader, upgrade
 from aiqleads.store.orders import SOLD
-from aiqleads.store.tables import agent
+from aiqleads.store.tables import agent, lead_return, notice, outbox, refund
 
 NOW = 1_790_000_000_000_000
 MINUTE = 60_000_000
@@ -270,6 +271,7 @@ class World:
         with reader(self.engine).connect() as connection:
             unsettled = orders.open_attempts(connection)
             wrong += [f"refund {r.refund_id} is open" for r in refund_rows.opened(connection)]
+            wrong += _wrongly_told(connection)
             told = {
                 key: orders.find(connection, new_id("ord", "A1", key))
                 or orders.find(connection, new_id("ord", "A2", key))
@@ -292,6 +294,18 @@ class World:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _wrongly_told(connection: Connection) -> list[str]:
+    """Refunds and credited returns whose buyer was not told, or was told twice."""
+    of_order = (refund.c.state == "succeeded", refund.c.order_id.is_not(None))
+    back = list(connection.scalars(select(refund.c.refund_id).where(*of_order)))
+    credited = lead_return.c.state == "credited"
+    back += connection.scalars(select(lead_return.c.return_id).where(credited))
+    told = select(outbox.c.notice_id).join(notice, notice.c.notice_id == outbox.c.notice_id)
+    events = Counter(connection.scalars(told.where(outbox.c.kind == "refund")))
+    often = [f"{each} was told {n} times" for each, n in events.items() if n > 1]
+    return often + [f"{each} was not told" for each in back if f"refund:{each}" not in events]
 
 
 #: what tells a client that nothing was sold

@@ -429,3 +429,21 @@ def test_one_event_at_the_same_time_credits_a_top_up_once(world: World, deaf: An
         assert wallet["balance_cents"] == 5_000 * count
         assert len(wallet["postings"]) == count
     world.assert_sound()
+
+
+def test_one_event_at_the_same_time_records_a_refund_once(world: World) -> None:
+    """Made in Stripe's own dashboard: its webhook is all that tells the shop of it."""
+    order_id = world.check_out().json()["order_id"]
+    (intent,) = world.standin.intents()
+    for count in range(1, 4):
+        about = {"intent_id": intent["id"], "refund_id": "by hand"}
+        world.state.payments.refund(key=f"r{count}", amount_cents=100, **about)
+        event = [e for e in world.standin.events() if e["type"] == "refund.created"][-1]
+        assert at_once(world, event, 3) == [(200, "driven")] * 3
+        refunds = world.ask("GET", f"/v1/orders/{order_id}/refunds").json()["items"]
+        assert [each["amount_cents"] for each in refunds] == [100] * count
+        told = world.ask("GET", "/v1/deliveries").json()["items"]
+        assert [each["kind"] for each in told].count("refund") == count
+        assert len(world.ask("GET", "/v1/notices").json()["items"]) == count
+    assert world.order(order_id)["state"] == "partially_refunded"
+    world.assert_sound()

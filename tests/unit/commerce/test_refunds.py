@@ -8,6 +8,7 @@ from aiqleads.commerce import debts, refunds, wallet
 from aiqleads.commerce.checkout import pay_by_card, pay_by_wallet
 from aiqleads.commerce.reconcile import receive_webhook, sweep
 from aiqleads.commerce.returns import ask as give_back
+from aiqleads.commerce.returns import notices
 from aiqleads.commerce.stripe_standin import AUTHORISATION_SECONDS
 from aiqleads.errors import Refused
 from aiqleads.store import ledger, orders
@@ -143,6 +144,22 @@ def test_a_refund_that_the_bank_sends_back_is_undone(shop) -> None:
     assert state_of(shop, order) == "paid"
     assert refunds.listing(shop.engine, order.order_id)[0].state == "failed"
     assert account(shop, "refunds") == 0
+    shop.assert_sound()
+
+
+def test_a_refund_that_came_back_before_it_was_known_is_told_to_nobody(shop, line) -> None:
+    order = bought(shop, "L1", card="pm_card_refundFail")
+    line.faults = ["lost after"] * 9
+    assert give(shop, order).state == "open"
+    line.faults = []
+    (sent,) = shop.payments.refunds_of(shop.standin.intents()[0]["id"])
+    shop.standin.fail_refund(sent.stripe_id)
+    shop.later(61)  # by now it is looked for, before its key is used again
+    for _ in range(2):
+        heal(shop)
+    assert [each.state for each in refunds.listing(shop.engine, order.order_id)] == ["failed"]
+    assert (state_of(shop, order), account(shop, "refunds")) == ("paid", 0)
+    assert notices(shop.engine, "A1") == []
     shop.assert_sound()
 
 
