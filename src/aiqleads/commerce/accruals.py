@@ -237,7 +237,8 @@ def margins(
         query = select(order_table.c.order_id, agent.c.market).join(
             agent, agent.c.agent_id == order_table.c.agent_id
         )
-        markets = dict(connection.execute(query.where(*bounds)).tuples().all())
+        rows = connection.execute(query.where(*bounds))
+        markets = {row.order_id: row.market for row in rows}
         found = [orders.get(connection, order_id) for order_id in markets]
         sources = _sources(leads, found)
         for order in found:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import psycopg
 from sqlalchemy import (
     BigInteger,
     Connection,
@@ -31,6 +30,9 @@ from aiqleads.store.consents import Consent
 from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import agent, hold, hold_item, lead_slot
 from aiqleads.store.transactions import insert_missing
+
+if TYPE_CHECKING:
+    import psycopg  # the driver is an extra
 
 # A statement may name this many leads; more are asked for in turns.
 _CHUNK = 5_000
