@@ -75,8 +75,8 @@ AGENTS = [(f"A{i}", "enterprise") for i in range(6)]
 LEADS = {f"L{i:04}": 1 + i % 3 for i in range(1_500)}
 THREADS = 3
 KILLS_OF_ROUND = 20
-#: of the control, each database
-CONTROL_KILLS = 5
+#: of a round of the control, and how many it may take until it is caught
+CONTROL_KILLS, CONTROL_ROUNDS = 5, 20
 #: a worker lives for as long as this at most, seconds
 LIFE_S = 0.6
 CARDS = ("pm_card_visa",) * 6 + ("pm_card_chargeDeclined", "pm_card_authenticationRequired")
@@ -516,8 +516,7 @@ def main(kills: int = 500, databases: str = ",".join(DATABASES)) -> int:
         wanted = -(-kills // len(names))
         with shops(database) as made:
             result[database] = killing(made, database, wanted)
-            caught = killing(made, database, CONTROL_KILLS, hasty=True)
-        result[database]["control"] = {"lost": caught["lost"]}
+            result[database]["control"] = {"lost": control(made, database)}
     parts = [result[database] for database in names]
     result["kills"] = sum(part["kills"] for part in parts)
     result["seconds"] = round(sum(part["seconds"] for part in parts), 1)
@@ -527,9 +526,25 @@ def main(kills: int = 500, databases: str = ",".join(DATABASES)) -> int:
     return int(not result["ok"])
 
 
-def killing(made: Shops, database: str, kills: int, *, hasty: bool = False) -> dict[str, Any]:
-    """Rounds until there were so many kills, and what all of them found."""
-    size = min(KILLS_OF_ROUND, kills)
+def control(made: Shops, database: str) -> int:
+    """Acknowledged sales that the hasty worker lost; it is killed until it was caught."""
+    lost = 0
+    for rounds in range(1, CONTROL_ROUNDS + 1):
+        kills = rounds * CONTROL_KILLS
+        lost = killing(made, database, kills, CONTROL_KILLS, hasty=True)["lost"]
+        if lost:
+            break
+    return lost
+
+
+def killing(
+    made: Shops, database: str, kills: int, most: int = KILLS_OF_ROUND, *, hasty: bool = False
+) -> dict[str, Any]:
+    """Rounds until there were so many kills, and what all of them found.
+
+    most: kills of a round.
+    """
+    size = min(most, kills)
     who = "hasty" if hasty else "real"
     rounds = Rounds(f"kill-{who}-{database}-{size}")
     while rounds.total("kills") < kills:

@@ -55,8 +55,8 @@ SECOND = 1_000_000
 MONTH = 32 * 86_400 * SECOND
 #: by so much each call moves the shop's clock: a cool-down is over after 90 of them
 TICK = 20 * SECOND
-#: of the control, each database
-CONTROL_ATTEMPTS, CONTROL_CONTESTS = 300, 32
+#: of a round of the control, and how many it may take until it is caught
+CONTROL_ATTEMPTS, CONTROL_CONTESTS, CONTROL_ROUNDS = 300, 32, 20
 WALLET_CENTS = 1_000_000
 _SHOWN = 5
 
@@ -532,9 +532,12 @@ def settle(settings: Settings, record: Record, now_us: int) -> list[str]:
     return broken
 
 
-def hot(made: Shops, database: str, shop: str, attempts: int) -> dict[str, Any]:
+def hot(
+    made: Shops, database: str, shop: str, attempts: int, most: int = HOT_ROUND
+) -> dict[str, Any]:
+    """most: attempts of a round."""
     # A turn may find nothing left to do: a few more turns than attempts.
-    size = min(attempts + attempts // 20, HOT_ROUND)
+    size = min(attempts + attempts // 20, most)
     rounds = Rounds(f"race-{shop}-{database}-hot-{size}")
     while rounds.total("attempts") < attempts:
         rounds.add(hot_round(made, database, shop, len(rounds.done), size))
@@ -544,10 +547,15 @@ def hot(made: Shops, database: str, shop: str, attempts: int) -> dict[str, Any]:
 
 
 def limit(
-    made: Shops, database: str, shop: str, wanted: int, counted: str = "races"
+    made: Shops,
+    database: str,
+    shop: str,
+    wanted: int,
+    most: int = LIMIT_ROUND,
+    counted: str = "races",
 ) -> dict[str, Any]:
-    """counted: contests, whoever won, or only those of them that were races."""
-    size = min(max(wanted, 32), LIMIT_ROUND)
+    """most: contests of a round. counted: contests, whoever won, or those that were races."""
+    size = min(max(wanted, 32), most)
     rounds = Rounds(f"race-{shop}-{database}-limit-{size}")
     while rounds.total(counted) < wanted:
         rounds.add(limit_round(made, database, shop, len(rounds.done), size))
@@ -607,11 +615,16 @@ def main(
 
 
 def control(made: Shops, database: str) -> dict[str, int]:
-    """What the naive shop was caught at."""
-    hot_told = hot(made, database, "naive", CONTROL_ATTEMPTS)
-    limit_told = limit(made, database, "naive", CONTROL_CONTESTS, "contests")
-    names = ("double_holds", "double_sales")
-    return {**{name: hot_told[name] for name in names}, "overruns": limit_told["overruns"]}
+    """What the naive shop was caught at; it runs until each offence was seen."""
+    caught: dict[str, int] = {}
+    for rounds in range(1, CONTROL_ROUNDS + 1):
+        attempts, contests = rounds * CONTROL_ATTEMPTS, rounds * CONTROL_CONTESTS
+        told = hot(made, database, "naive", attempts, CONTROL_ATTEMPTS)
+        told |= limit(made, database, "naive", contests, CONTROL_CONTESTS, "contests")
+        caught = {name: told[name] for name in ("double_holds", "double_sales", "overruns")}
+        if all(caught.values()):
+            break
+    return caught
 
 
 if __name__ == "__main__":
