@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,16 @@ from aiqleads.errors import InvalidInput
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
 US_PER_DAY = 24 * US_PER_HOUR
+
+
+def midnight_us(day: date) -> int:
+    """The start of a day (UTC), microseconds since the epoch."""
+    return (day - date(1970, 1, 1)).days * US_PER_DAY
+
+
+def day_of(us: int) -> date:
+    """The day (UTC) in which a moment lies."""
+    return date(1970, 1, 1) + timedelta(days=us // US_PER_DAY)
 
 
 def moment(us: int) -> str:

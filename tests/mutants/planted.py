@@ -56,6 +56,7 @@ class Bug:
 
 HOLDS = f"{UNIT}/test_holds.py"
 CHECKOUT = f"{UNIT}/test_checkout.py"
+LICENCES = f"{UNIT}/test_licences.py"
 RECONCILE = f"{UNIT}/test_reconcile.py"
 REFUNDS = f"{UNIT}/test_refunds.py"
 RETURNS = f"{UNIT}/test_returns.py"
@@ -119,6 +120,11 @@ BUGS = [
     Bug("a repeated request holds again", "commerce/holds.py",
         "if key is not None and (before := _stored(connection, hold_id, now_us)) is not None:",
         "if key is None and (before := _stored(connection, hold_id, now_us)) is not None:", HOLDS),
+    # --- licences ------------------------------------------------------------------
+    Bug("a licence is not asked for at the checkout", "commerce/checkout.py",
+        "licences.check(connection, agent_id, register.states(lead_ids), now_us)", "pass", LICENCES),
+    Bug("a licence that ran out counts", "store/licences.py",
+        "return self.expires_us is None or now_us < self.expires_us", "return True", LICENCES),
     # --- checkout ------------------------------------------------------------------
     Bug("the last cent cannot be spent", "commerce/checkout.py",
         "if balance_cents < needed_cents:", "if balance_cents <= needed_cents:", CHECKOUT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
@@ -757,6 +758,41 @@ class ExtensionAnswer(Answer):
     price_cents: int
     currency: str
     hold: HoldAnswer
+
+
+# --- licences ----------------------------------------------------------------------
+
+
+class Licence(Body):
+    """A licence to deal in homes, as it was looked up."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
+
+    state: Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["TX"])]
+    number: Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[^\x00-\x1f]+$")]
+    expires_on: Annotated[
+        date | None,
+        Field(ge=date(1900, 1, 1), le=date(2199, 12, 31), description="last day (UTC)"),
+    ] = None
+
+
+class LicenceRequest(Body):
+    """All licences of an agent; what was noted before and is not among them ends."""
+
+    licences: Annotated[list[Licence], Field(max_length=60)]
+
+
+class LicenceList(Answer):
+    """Licences that are noted of an agent, by state."""
+
+    licences: list[Licence]
+    asked_for: Annotated[
+        str | None,
+        Field(
+            description="state whose licence the leads of the agent's market take, unless their "
+            "ZIP lies in another; null where none is asked for"
+        ),
+    ]
 
 
 # --- seats and the audit log -------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Routes of an account's members, and of who changed what."""
+"""Routes of an account: its members, its licences, and who changed what."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
 
 from aiqleads.api import schemas
-from aiqleads.api.auth import Depositor, Operator
+from aiqleads.api.auth import Depositor, Operator, OrderReader
 from aiqleads.api.cursors import decode, encode
-from aiqleads.api.once import Once
+from aiqleads.api.once import Once, note
 from aiqleads.api.state import ServiceState, State
+from aiqleads.commerce import licences
 from aiqleads.commerce.ids import new_id
-from aiqleads.domain import ENTITLEMENTS
+from aiqleads.domain import ENTITLEMENTS, US_PER_DAY, day_of, midnight_us
 from aiqleads.recommend.cards import moment
 from aiqleads.store import agents, audit, members
 from aiqleads.store.audit import Act
+from aiqleads.store.licences import Licence
 from aiqleads.store.members import Member
 
 router = APIRouter(tags=["account"])
@@ -70,6 +72,49 @@ def _member(one: Member) -> schemas.MemberAnswer:
         role=one.role,
         created_at=moment(one.created_us),
     )
+
+
+@router.get("/v1/licences")
+def own_licences(caller: OrderReader, state: State) -> schemas.LicenceList:
+    """Which licences are noted of the account, and which its market asks for."""
+    return _licences(state, caller.agent)
+
+
+AgentPath = Annotated[schemas.AgentId, Path()]
+
+
+@router.get("/v1/admin/agents/{agent_id}/licences")
+def licences_of(_caller: Operator, agent_id: AgentPath, state: State) -> schemas.LicenceList:
+    """Which licences are noted of an agent, and which its market asks for."""
+    return _licences(state, agent_id)
+
+
+@router.put("/v1/admin/agents/{agent_id}/licences")
+def put_licences(
+    caller: Operator, agent_id: AgentPath, body: schemas.LicenceRequest, state: State
+) -> schemas.LicenceList:
+    """Notes which licences an agent holds, in the place of those that were noted."""
+    made = [Licence(one.state, one.number, _ends_us(one)) for one in body.licences]
+    licences.put(state.commerce, agent_id, made, caller.key_id, state.now_us())
+    note(state, caller, f"PUT /v1/admin/agents/{agent_id}/licences")
+    return _licences(state, agent_id)
+
+
+def _ends_us(one: schemas.Licence) -> int | None:
+    return None if one.expires_on is None else midnight_us(one.expires_on) + US_PER_DAY
+
+
+def _licences(state: ServiceState, agent_id: str) -> schemas.LicenceList:
+    market = agents.get(state.commerce, agent_id).market
+    found = [
+        schemas.Licence(
+            state=one.state,
+            number=one.number,
+            expires_on=None if one.expires_us is None else day_of(one.expires_us - US_PER_DAY),
+        )
+        for one in licences.of_agent(state.commerce, agent_id)
+    ]
+    return schemas.LicenceList(licences=found, asked_for=state.register.licensed.get(market))
 
 
 _Limit = Annotated[int, Query(ge=1, le=100)]

@@ -31,6 +31,7 @@ from aiqleads.commerce import (
     contacts,
     extensions,
     holds,
+    licences,
     orders,
     recharge,
     reports,
@@ -45,6 +46,7 @@ from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents
 from aiqleads.store.caps import Cap
+from aiqleads.store.database import reader
 from aiqleads.store.holds import Item
 from aiqleads.store.orders import Order
 from aiqleads.store.returns import Return
@@ -82,13 +84,14 @@ def _asked(
     """The leads with their prices, with their buyers, and what best_effort does without.
 
     UnknownName for a lead that is not on offer, Refused `lead-withheld` or `suppressed` for
-    one that may not be sold now, `outside-filters` for one that the agent has ruled out and
-    `duplicate-for-buyer` for one whose person it knows; with best_effort only when none is
-    left.
+    one that may not be sold now, `licence-required` for one that takes a licence which the
+    agent has not, `outside-filters` for one that it has ruled out and `duplicate-for-buyer` for
+    one whose person it knows; with best_effort only when none is left.
     """
     snapshot, now_us = state.snapshot, state.now_us()
     now_market_us = snapshot.market_now_us(now_us)
     sellable = state.register.look(body.lead_ids, now_us)
+    unlicensed = _unlicensed(state, caller.agent, body.lead_ids, now_us)
     wanted = caps.filters_of(state.commerce, caller.agent)
     lines, buyers, absent = [], [], []
     for lead_id in body.lead_ids:
@@ -96,6 +99,8 @@ def _asked(
             row, tier = offered_row(state, snapshot, caller, lead_id)
             if lead_id in sellable.problems:
                 raise sellable.problems[lead_id]
+            if lead_id in unlicensed:
+                raise unlicensed[lead_id]
             price = quote_of(snapshot, row, tier, now_market_us, exclusive=body.exclusive)
             columns, manifest = snapshot.columns, snapshot.manifest
             caps.check_lead(
@@ -123,6 +128,17 @@ def _asked(
     gone = {each["lead_id"] for each in absent}
     lines = [line for line in lines if line.lead_id not in gone]
     return lines, [each for each in buyers if each[0] not in gone], absent
+
+
+def _unlicensed(
+    state: ServiceState, agent_id: str, lead_ids: Sequence[str], now_us: int
+) -> dict[str, Refused]:
+    """Those of the leads that take a licence which the agent has not, each with its refusal."""
+    wanted = state.register.states(lead_ids)
+    if not wanted:
+        return {}
+    with reader(state.commerce).connect() as connection:
+        return licences.lacking(connection, agent_id, wanted, now_us)
 
 
 def _known(state: ServiceState, agent_id: str, lead_ids: Sequence[str], now_us: int) -> list[str]:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine
 
 from aiqleads.api.preflight import check
+from aiqleads.commerce import licences
 from aiqleads.commerce.consent import Register
 from aiqleads.commerce.payments import Payments, open_payments
 from aiqleads.monitoring import metrics
@@ -80,7 +81,7 @@ class ServiceState:
     @cached_property
     def register(self) -> Register:
         """Which leads may be sold at this moment."""
-        return Register(self.leads)
+        return Register(self.leads, licences.asking(self.settings))
 
     @property
     def payments_notice(self) -> str:

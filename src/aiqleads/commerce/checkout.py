@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine
 
-from aiqleads.commerce import consent, events
+from aiqleads.commerce import consent, events, licences
 from aiqleads.commerce.caps import check_purchase
 from aiqleads.commerce.consent import Register
 from aiqleads.commerce.debts import check_nothing_owed
@@ -62,7 +62,8 @@ def _agreed(
     hold_ids: Sequence[str],
     now_us: int,
 ) -> dict[str, Consent] | None:
-    """Asks once more what the leads to buy may be sold by; None where nobody can be asked.
+    """Asks once more what the leads to buy may be sold by, and whether the agent has the
+    licences that they take; None where nobody can be asked.
 
     Nothing is asked for an order that is there already: it goes on where it stopped.
     """
@@ -71,6 +72,7 @@ def _agreed(
     with reader(engine).connect() as connection:
         known = rows.find(connection, order_id) is not None
         lead_ids = [] if known else holds.held_leads(connection, agent_id, hold_ids)
+        licences.check(connection, agent_id, register.states(lead_ids), now_us)
     return register.check(lead_ids, now_us)
 
 
@@ -122,7 +124,8 @@ def pay_by_wallet(
     asked for the consents just before; without it those count that were noted with the holds.
 
     Refused: `suppressed` 409 and `lead-withheld` 409 (lead_id) for a lead that may not be sold
-    any more, `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
+    any more, `licence-required` 403 (lead_id, state) for one whose state the agent has no licence
+    of, `insufficient-credits` 402 (balance_cents, needed_cents, missing_cents),
     `purchase-limit-reached` 403 (see `caps.check_purchase`), `account-frozen` 402 (owed_cents)
     while something is owed, `hold-expired` 409 (lead_ids,
     hold_ids), `busy` 503. UnknownName for a hold of nobody's
@@ -197,8 +200,9 @@ def pay_by_card(
     `holds.place`; a repeat goes on where the first run stopped. register: as in
     `pay_by_wallet`; asked before Stripe hears of anything, and again before the sale.
 
-    Refused: `suppressed` and `lead-withheld` 409 as in `pay_by_wallet`, `card-declined` 402
-    (decline_code), `purchase-limit-reached` 403 (before Stripe heard of anything),
+    Refused: `suppressed`, `lead-withheld` 409 and `licence-required` 403 as in `pay_by_wallet`,
+    `card-declined` 402 (decline_code), `purchase-limit-reached` 403 (before Stripe heard of
+    anything),
     `hold-expired` 409 (before paying, or lost meanwhile: the authorisation is void),
     `payment-outcome-unknown` 202 (order_id: look there, or ask again under the same key),
     `busy` 503 (before Stripe heard of anything). InvalidInput for a payment method that

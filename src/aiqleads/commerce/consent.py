@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine
 
-from aiqleads.commerce import events
+from aiqleads.commerce import events, licences
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest.reach import contact_keys
 from aiqleads.store import consents as rows
@@ -46,10 +47,21 @@ class Answer:
 
 
 class Register:
-    """Asks the room `leads` which leads may be sold at this moment, and by what consent."""
+    """Asks the room `leads` which leads may be sold at this moment, by what consent, to whom.
 
-    def __init__(self, leads: Engine) -> None:
+    licensed: the markets whose leads take a licence, see `licences.asking`.
+    """
+
+    def __init__(self, leads: Engine, licensed: licences.Asking = MappingProxyType({})) -> None:
         self._leads = leads
+        self.licensed = licensed
+
+    def states(self, lead_ids: Sequence[str]) -> dict[str, str]:
+        """By lead that takes a licence: of which state."""
+        if not self.licensed:
+            return {}
+        with reader(self._leads).connect() as connection:
+            return licences.states(connection, self.licensed, lead_ids)
 
     def look(self, lead_ids: Sequence[str], now_us: int) -> Answer:
         """What is true of each lead now (wall us)."""

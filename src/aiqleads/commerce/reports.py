@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine, and_, select
 
-from aiqleads.domain import US_PER_DAY, US_PER_SECOND, moment
+from aiqleads.domain import US_PER_DAY, US_PER_SECOND, midnight_us, moment
 from aiqleads.errors import Refused, UnknownName
 from aiqleads.store.database import reader
 from aiqleads.store.orders import SETTLED, SOLD
@@ -117,12 +117,8 @@ def line(engine: Engine, agent_id: str, order_id: str, lead_id: str) -> Line | N
 
 def days_us(since: date | None, until: date | None) -> tuple[int, int | None]:
     """[since, until) in microseconds of two days (UTC), the second one included."""
-    first, after = (None if day is None else _midnight_us(day) for day in (since, until))
+    first, after = (None if day is None else midnight_us(day) for day in (since, until))
     return first or 0, None if after is None else after + US_PER_DAY
-
-
-def _midnight_us(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * US_PER_DAY
 
 
 def _lines(engine: Engine, *bounds: Any) -> list[Line]:

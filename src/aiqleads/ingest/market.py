@@ -281,7 +281,8 @@ class Market(_Part):
     """A metro: its clock, its plane coordinates, its feeds and the rules of its leads.
 
     state: two letters, for feeds that name towns without one. sales_tax: of what is sold to
-    its agents; a price of 1.0625 at a rate of 0.0625 holds 0.0625 of tax.
+    its agents; a price of 1.0625 at a rate of 0.0625 holds 0.0625 of tax. licence: whether
+    its leads go only to agents with a licence of the lead's state.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
@@ -291,6 +292,7 @@ class Market(_Part):
     state: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$")
     sales_tax: Decimal = Field(default=Decimal(0), ge=0, lt=1)
+    licence: bool = False
     clock: Literal["frozen", "wall"] = "wall"
     sales: SalesFeed | None = None
     listings: ListingsFeed | None = None
@@ -308,6 +310,12 @@ class Market(_Part):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"unknown timezone {name!r}") from error
         return name
+
+    @model_validator(mode="after")
+    def _state_of_a_licence(self) -> Self:
+        if self.licence and self.state is None:
+            raise ValueError("licence needs state: that of leads whose ZIP is not known")
+        return self
 
     @model_validator(mode="after")
     def _clock_is_known(self) -> Self:
@@ -381,6 +389,12 @@ def remember_market(settings: Settings, market: Market) -> Path:
     part = file.with_suffix(".part")
     part.write_text(market.model_dump_json(indent=1), encoding="utf-8")
     return part.replace(file)
+
+
+def remembered_markets(settings: Settings) -> list[Market]:
+    """Every market that was ingested, by name."""
+    files = sorted((settings.data / "core").glob("*/market.json"))
+    return [Market.model_validate_json(file.read_text(encoding="utf-8")) for file in files]
 
 
 def remembered_crs(settings: Settings, name: str) -> str | None:

@@ -247,6 +247,18 @@ _CONTACT_WAYS = ("name", "email", "phone")
 _ADDRESS = ("address", "unit", "city", "state", "zip")
 
 
+def market_and_zip(
+    connection: Connection, lead_ids: Iterable[str]
+) -> dict[str, tuple[str, str | None]]:
+    """By lead: its market, and the ZIP of its home where that is known."""
+    query = select(lead.c.lead_id, lead.c.market, lead.c.zip)
+    return {
+        row.lead_id: (row.market, row.zip)
+        for some in parts(lead_ids)
+        for row in connection.execute(query.where(lead.c.lead_id.in_(some)))
+    }
+
+
 def people(engine: Engine, vault: Vault, lead_ids: Iterable[str]) -> dict[str, Person]:
     """The person of each lead; leads that nobody knows are left out.
 

@@ -605,6 +605,18 @@ payment_attempt = Table(
     Index("ix_payment_attempt_order", "order_id"),
 )
 
+# What an operator found out about an agent; a market may ask for it.
+agent_licence = Table(
+    "agent_licence",
+    commerce_metadata,
+    Column("agent_id", String(20), ForeignKey("agent.agent_id"), primary_key=True),
+    Column("state", String(2), primary_key=True),
+    Column("number", String(40), nullable=False),
+    Column("expires_us", BigInteger),
+    Column("noted_by", String(80), nullable=False),
+    Column("noted_us", BigInteger, nullable=False),
+)
+
 # A lead that its buyer gives back: the money comes back as credit, the knowledge does not.
 lead_return = Table(
     "lead_return",

@@ -1,4 +1,4 @@
-"""Seats, the audit log, money that goes back, and time that is bought, over HTTP."""
+"""Seats, licences, the audit log, money that goes back, time that is bought, over HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from aiqleads.commerce.consent import Register
 from aiqleads.store.database import reader
 from aiqleads.store.tables import idempotency
 
@@ -163,3 +164,33 @@ def test_a_dispute_is_listed_and_reconcile_can_be_asked_for(shop: Any) -> None:
     assert [(one["order_id"], one["state"]) for one in found] == [(order["order_id"], "open")]
     assert shop.ask("GET", f"/v1/orders/{order['order_id']}").json()["state"] == "disputed"
     assert shop.ask("GET", "/v1/admin/invariants", agent=None).json()["ok"]
+
+
+def test_a_market_may_ask_for_a_licence_of_the_leads_state(
+    shop: Any, is_problem: IsProblem
+) -> None:
+    """An operator notes it; until then nothing of the market can be held."""
+    path, first = "/v1/admin/agents/A0003/licences", shop.lead()
+    own = {"licences": [], "asked_for": None}
+    assert shop.ask("GET", "/v1/licences").json() == own
+    market = shop.state.snapshot.manifest.market
+    shop.state.register = Register(shop.state.leads, {market: "OH"})
+    assert shop.ask("GET", "/v1/licences").json() == {**own, "asked_for": "OH"}
+    refused = is_problem(shop.hold("A0003", first), 403, "licence-required")
+    assert (refused["lead_id"], refused["state"]) == (first, "OH")
+    noted = {"state": "OH", "number": "SAL.2004012345", "expires_on": "2199-12-31"}
+    put = shop.ask("PUT", path, {"licences": [noted]}, agent=None)
+    assert put.json() == {"licences": [noted], "asked_for": "OH"}
+    assert shop.ask("GET", path, agent=None).json() == put.json()
+    assert shop.ask("GET", "/v1/licences").json() == put.json()
+    assert shop.hold("A0003", first).status_code == 201
+    other = shop.lead(3)
+    partly = shop.hold("A0006", other, mode="best_effort")
+    is_problem(partly, 403, "licence-required")
+    acts = shop.ask("GET", "/v1/admin/audit", agent=None).json()["items"]
+    assert f"PUT {path}" in [each["action"] for each in acts]
+    is_problem(shop.ask("PUT", path.replace("A0003", "Ax"), {"licences": []}, agent=None), 404,
+               "not-found")  # fmt: skip
+    for wrong in ({"state": "Ohio"}, {"expires_on": "9999-12-31"}, {"number": ""}):
+        body = {"licences": [noted | wrong]}
+        is_problem(shop.ask("PUT", path, body, agent=None), 422, "invalid-input")

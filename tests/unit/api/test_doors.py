@@ -55,6 +55,9 @@ ROUTES = {
     ("GET", "/v1/members"): "wallet:write",
     ("POST", "/v1/members"): "wallet:write",
     ("DELETE", "/v1/members/{member_id}"): "wallet:write",
+    ("GET", "/v1/licences"): "orders:read",
+    ("GET", "/v1/admin/agents/{agent_id}/licences"): "ops",
+    ("PUT", "/v1/admin/agents/{agent_id}/licences"): "ops",
     ("GET", "/v1/audit"): "wallet:write",
     ("GET", "/v1/admin/audit"): "ops",
     ("GET", "/v1/admin/disputes"): "ops",
@@ -95,6 +98,7 @@ BODIES: dict[str, Any] = {
     "/v1/cart/holds/{hold_id}": {"hours": 24},
     "/v1/orders/{order_id}/refunds": {"reason": "x"},
     "/v1/members": {"name": "Jo", "role": "buyer"},
+    "/v1/admin/agents/{agent_id}/licences": {"licences": []},
     "/v1/wallet/auto-recharge": {
         "below_cents": 1_000,
         "amount_cents": 5_000,
