@@ -26,6 +26,7 @@ from aiqleads.commerce.stripe_standin import StandIn, sign
 from aiqleads.settings import Settings
 from aiqleads.store import agents
 from aiqleads.store.database import upgrade
+from aiqleads.store.pool import Pool
 from aiqleads.store.tables import commerce_metadata
 
 START_US = 1_767_225_600_000_000
@@ -139,7 +140,8 @@ def serving(app: Any) -> Iterator[str]:
 
 def on_postgres(postgres: Any, template: str, source: Engine) -> Engine:
     """The shop's room as it stands, in a database of PostgreSQL."""
-    engine = create_engine(postgres.create(like=template), pool_size=12, max_overflow=0)
+    options: Any = {"poolclass": Pool, "pool_size": 12, "max_overflow": 0}
+    engine = create_engine(postgres.create(like=template), **options)
     with source.connect() as there, engine.begin() as here:
         for table in commerce_metadata.sorted_tables:
             for row in there.execute(select(table)).mappings():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, select
@@ -30,7 +31,7 @@ from aiqleads.store.consents import Consent
 from aiqleads.store.database import reader
 from aiqleads.store.holds import Grant, Item, Past, Slot
 from aiqleads.store.tables import hold, hold_item
-from aiqleads.store.transactions import calling, writing
+from aiqleads.store.transactions import writing
 
 Mode = Literal["all_or_nothing", "best_effort"]
 
@@ -193,26 +194,32 @@ def _quick(engine: Engine, head: Hold, line: HoldLine, mode: Mode, now_us: int) 
     """The hold, made in one call, where the database can and nothing stands in the way."""
     if engine.dialect.name != "postgresql":
         return None
-    by_tier = {
-        tier: (room_for_holds(tier, 0), hold_until(tier, Past(), line.ends_us, now_us))
-        for tier in Tier
-        if ENTITLEMENTS[tier].bulk
-    }
-    with calling(engine) as connection:
-        item = rows.quick_hold(
-            connection,
-            head.hold_id,
-            head.agent_id,
-            line.lead_id,
-            mode,
-            _frozen(line.price),
-            line.consent,
-            now_us,
-            by_tier,
-        )
+    item = rows.quick_hold(
+        engine,
+        head.hold_id,
+        head.agent_id,
+        line.lead_id,
+        mode,
+        _frozen(line.price),
+        line.consent,
+        line.ends_us,
+        now_us,
+        _tiers(),
+    )
     if item is None:
         return None
-    return replace(head, expires_us=item.expires_us, items=(item,))
+    return Hold(head.hold_id, head.agent_id, item.expires_us, (item,))
+
+
+@cache
+def _tiers() -> rows.QuickTiers:
+    """What a first hold of a lead is in each tier that may hold one."""
+    tiers = [tier for tier in Tier if ENTITLEMENTS[tier].bulk]
+    return rows.QuickTiers(
+        tiers,
+        most=[room_for_holds(tier, 0) for tier in tiers],
+        spans_us=[hold_until(tier, Past(), None, 0) for tier in tiers],
+    )
 
 
 def _place(

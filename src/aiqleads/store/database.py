@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 
 from aiqleads.settings import Settings
 from aiqleads.store import outages
+from aiqleads.store.pool import Pool
 
 #: how long a server may take to let a client in
 _CONNECT_SECONDS = 5
@@ -36,7 +37,7 @@ def connect(settings: Settings, room: Room) -> Engine:
 
 def _server(url: URL) -> Engine:
     waits = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
-    engine = create_engine(url, poolclass=outages.Pool, connect_args=waits)
+    engine = create_engine(url, poolclass=Pool, connect_args=waits)
     outages.renew(engine)
     return engine
 
@@ -45,7 +46,7 @@ def _embedded(url: URL, room: Room) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         url,
-        poolclass=outages.Pool,
+        poolclass=Pool,
         connect_args={"timeout": 30, "check_same_thread": False},
     )
     # What was answered 202 or paid must outlive a power cut.

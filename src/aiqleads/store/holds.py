@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Engine,
     and_,
     bindparam,
     case,
@@ -29,10 +30,7 @@ from aiqleads.errors import UnknownName
 from aiqleads.store.consents import Consent
 from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import agent, hold, hold_item, lead_slot
-from aiqleads.store.transactions import insert_missing
-
-if TYPE_CHECKING:
-    import psycopg  # the driver is an extra
+from aiqleads.store.transactions import call, insert_missing
 
 # A statement may name this many leads; more are asked for in turns.
 _CHUNK = 5_000
@@ -324,47 +322,46 @@ def add_hold(
 
 _QUICK_HOLD = """
 select * from quick_hold(
-  %(agent_id)s::text, %(lead_id)s::text, %(hold_id)s::text, %(mode)s::text, %(now_us)s::bigint,
-  %(tiers)s::text[], %(most)s::int[], %(until)s::bigint[],
-  %(price_cents)s::bigint, %(currency)s::text, %(price_lines)s::text,
-  %(consent_id)s::text, %(consent_proof)s::text, %(consent_sellers)s::int,
-  %(consent_checked_us)s::bigint)
+  %s::text, %s::text, %s::text, %s::text, %s::bigint, %s::bigint, %s::text[], %s::int[],
+  %s::bigint[], %s::bigint, %s::text, %s::text, %s::text, %s::text, %s::int, %s::bigint)
 """
 
 
+class QuickTiers:
+    """Tiers as PostgreSQL's text of arrays, which the driver takes longer to find out.
+
+    most: live holds of each. spans_us: how long a first hold of a lead lasts in each.
+    """
+
+    def __init__(
+        self, tiers: Sequence[Tier], *, most: Sequence[int], spans_us: Sequence[int]
+    ) -> None:
+        self.arrays = tuple(f"{{{','.join(map(str, each))}}}" for each in (tiers, most, spans_us))
+
+
 def quick_hold(
-    connection: psycopg.Connection[Any],
+    engine: Engine,
     hold_id: str,
     agent_id: str,
     lead_id: str,
     mode: str,
     price: tuple[int, str, Sequence[Mapping[str, Any]]],
     consent: Consent | None,
+    ends_us: int | None,
     now_us: int,
-    by_tier: Mapping[Tier, tuple[int, int]],
+    tiers: QuickTiers,
 ) -> Item | None:
     """A hold of one slot of one lead in a single call of PostgreSQL's; its only transaction.
 
-    by_tier: (live holds, when the hold ends). None, and nothing written, where anything at all
-    stands in the way: `lock_agent`, `slots_of` and `take` do the same step by step.
+    ends_us: end of the lead's life. None, and nothing written, where anything at all stands in
+    the way: `lock_agent`, `slots_of` and `take` do the same step by step.
     """
     cents, currency, lines = price
-    given = {
-        "agent_id": agent_id,
-        "lead_id": lead_id,
-        "hold_id": hold_id,
-        "mode": mode,
-        "now_us": now_us,
-        "tiers": _array(by_tier),
-        "most": _array(most for most, _ in by_tier.values()),
-        "until": _array(until_us for _, until_us in by_tier.values()),
-        "price_cents": cents,
-        "currency": currency,
-        "price_lines": json.dumps(list(lines)),
-        **consent_columns(consent),
-    }
-    row = connection.execute(_QUICK_HOLD, given).fetchone()
-    if row is None:
+    proof = consent_columns(consent).values()
+    sold_as = (cents, currency, json.dumps(lines), *proof)
+    given = (agent_id, lead_id, hold_id, mode, now_us, ends_us, *tiers.arrays, *sold_as)
+    row = call(engine, _QUICK_HOLD, given)
+    if row is None or row[0] is None:
         return None
     slot, token, granted_us, until_us = row
     return Item(
@@ -382,11 +379,6 @@ def quick_hold(
         live=True,
         consent=consent,
     )
-
-
-def _array(values: Iterable[object]) -> str:
-    """PostgreSQL's text of an array, which its driver takes longer to find out."""
-    return f"{{{','.join(map(str, values))}}}"
 
 
 @dataclass(frozen=True)

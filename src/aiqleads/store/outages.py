@@ -14,7 +14,6 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as NoneFree
-from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from aiqleads.errors import Refused
 
@@ -79,17 +78,6 @@ def _is_operational(cause: BaseException | None) -> bool:
     return any(each.__name__ == "OperationalError" for each in type(cause).__mro__)
 
 
-class Pool(QueuePool):
-    """Connections of one process; where none comes free in time, the database is busy."""
-
-    def connect(self) -> PoolProxiedConnection:
-        """One of the connections."""
-        try:
-            return super().connect()
-        except NoneFree as problem:
-            raise busy() from problem
-
-
 def tell(engine: Engine) -> None:
     """Makes every fault of this engine that passes a `Refused("busy")`, reading or writing."""
 
@@ -108,11 +96,14 @@ def renew(engine: Engine) -> None:
 
     @event.listens_for(engine, "checkout")
     def _renew(driver: Any, _record: Any, _proxy: Any) -> None:
-        if driver.closed or _has_news(driver.fileno()):
+        if has_ended(driver):
             raise InvalidatePoolError("the session has ended")
 
 
-def _has_news(descriptor: int) -> bool:
+def has_ended(driver: Any) -> bool:
+    """Whether a session of PostgreSQL that nobody uses is over, or may be."""
+    if driver.closed:
+        return True
     asked = select.poll()
-    asked.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    asked.register(driver.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(asked.poll(0))

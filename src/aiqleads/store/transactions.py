@@ -13,21 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, RootTransaction, Table
+from sqlalchemy import Connection, Engine, RootTransaction, Table, pool
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
-from sqlalchemy.pool import Pool
 
 from aiqleads.store import outages
 from aiqleads.store.outages import busy as _busy
+from aiqleads.store.pool import Pool
 from aiqleads.store.prepared import Prepared
-
-if TYPE_CHECKING:
-    import psycopg  # the driver is an extra
 
 #: how long a thread waits for its turn, as long as SQLite itself waits for another process
 _TURN_SECONDS = 30.0
@@ -158,7 +155,7 @@ def _begin(engine: Engine) -> _Shared:
 
 
 _guard = threading.Lock()
-_queues: WeakKeyDictionary[Pool, _Queue] = WeakKeyDictionary()
+_queues: WeakKeyDictionary[pool.Pool, _Queue] = WeakKeyDictionary()
 
 
 def _queue(engine: Engine) -> _Queue:
@@ -184,26 +181,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def calling(engine: Engine) -> Iterator[psycopg.Connection[Any]]:
-    """PostgreSQL's bare driver, for one statement that is a transaction by itself.
+def call(engine: Engine, statement: str, given: Sequence[Any]) -> Any:
+    """The first row of one statement of PostgreSQL's that is a transaction by itself.
 
-    It takes a third of the time that SQLAlchemy takes for the same. Refused as `writing` is.
+    The bare driver runs it, which takes a third of the time that SQLAlchemy takes for the
+    same. None for no row. Refused as `writing` is.
     """
-    with _telling(engine):
-        pooled = engine.raw_connection()
-        driver: Any = pooled.driver_connection
-        errors: Any = engine.dialect.loaded_dbapi
-        try:
-            driver.autocommit = True
-            yield driver
-        except errors.Error as problem:
-            pooled.invalidate(problem)
+    ours, taken = cast(Pool, engine.pool), None
+    errors: Any = engine.dialect.loaded_dbapi
+    try:
+        taken = ours.take()
+        driver: Any = taken.driver_connection
+        return driver.execute(statement, given).fetchone()
+    except errors.Error as problem:
+        if taken is not None:
+            taken.invalidate(problem)
+        if (refused := outages.told(problem)) is None:
             raise
-        finally:
-            if pooled.is_valid:
-                driver.autocommit = False
-            pooled.close()
+        raise refused from problem
+    finally:
+        if taken is not None:
+            ours.give(taken)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from aiqleads.store import tables
 from aiqleads.store.consents import Consent
 from aiqleads.store.database import connect, open_room, upgrade
 from aiqleads.store.leads import put_consents
+from aiqleads.store.pool import Pool
 from aiqleads.store.tables import agent
 from aiqleads.store.vault import Vault
 
@@ -89,7 +90,8 @@ def migrated_postgres(postgres: Any) -> Callable[[], Engine]:
     engine = create_engine(template)
     upgrade(engine, "commerce")
     engine.dispose()
-    return lambda: create_engine(postgres.create(like=template), pool_size=12, max_overflow=0)
+    options: Any = {"poolclass": Pool, "pool_size": 12, "max_overflow": 0}
+    return lambda: create_engine(postgres.create(like=template), **options)
 
 
 @pytest.fixture
