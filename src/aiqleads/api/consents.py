@@ -11,17 +11,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from aiqleads.api import schemas
 from aiqleads.api.auth import Holder, Operator
-from aiqleads.api.once import Once, OneAnswer
+from aiqleads.api.once import Once, OneAnswer, json_answer
 from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import consent, contacts
 from aiqleads.commerce.contacts import RULES
+from aiqleads.domain import moment
 from aiqleads.errors import InvalidInput
-from aiqleads.recommend.cards import moment
 
 router = APIRouter(tags=["people"])
 _CSV = "text/csv"
@@ -76,7 +75,7 @@ def put_contacts(caller: Holder, once: Once, sent: Sent, state: State) -> Respon
 
     def work() -> Response:
         made = contacts.upload(state.commerce, state.vault, caller.agent, sent, state.now_us())
-        return _json(schemas.UploadAnswer.model_validate(made))
+        return json_answer(schemas.UploadAnswer.model_validate(made))
 
     return _keyed(once, state).run(state, caller.agent, work)
 
@@ -102,7 +101,9 @@ def delete_contacts(caller: Holder, once: Once, state: State) -> Response:
     """Forgets every contact of the agent."""
 
     def work() -> Response:
-        return _json(schemas.ForgetAnswer(deleted=contacts.forget(state.commerce, caller.agent)))
+        return json_answer(
+            schemas.ForgetAnswer(deleted=contacts.forget(state.commerce, caller.agent))
+        )
 
     return once.run(state, caller.agent, work)
 
@@ -132,7 +133,7 @@ def add_suppressions(
             caller.key_id,
             state.now_us(),
         )
-        return _json(schemas.StoppedAnswer.model_validate(found))
+        return json_answer(schemas.StoppedAnswer.model_validate(found))
 
     return _keyed(once, state).run(state, caller.key_id, work)
 
@@ -145,7 +146,7 @@ def lift_suppressions(
 
     def work() -> Response:
         found = consent.lift(state.leads, state.vault, body.contacts, caller.key_id, state.now_us())
-        return _json(schemas.LiftedAnswer.model_validate(found))
+        return json_answer(schemas.LiftedAnswer.model_validate(found))
 
     return _keyed(once, state).run(state, caller.key_id, work)
 
@@ -167,10 +168,6 @@ def revoke_consent(
             lead_id=body.lead_id,
             contact=body.contact,
         )
-        return _json(schemas.StoppedAnswer.model_validate(found))
+        return json_answer(schemas.StoppedAnswer.model_validate(found))
 
     return _keyed(once, state).run(state, caller.key_id, work)
-
-
-def _json(answer: BaseModel) -> Response:
-    return JSONResponse(answer.model_dump(mode="json"))

@@ -7,13 +7,12 @@ from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel
+from fastapi.responses import StreamingResponse
 
 from aiqleads.api import schemas
 from aiqleads.api.auth import OrderReader, Reader, Receiver
 from aiqleads.api.cursors import decode, encode
-from aiqleads.api.once import Once
+from aiqleads.api.once import Once, json_answer
 from aiqleads.api.ranking import disclosed
 from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import endpoints, reports
@@ -74,7 +73,7 @@ def put_delivery(
             backlog=body.backlog,
             key=once.seed,
         )
-        return _json(_endpoint(state, made), 200)
+        return json_answer(_endpoint(state, made), 200)
 
     return once.run(state, caller.agent, work, secret=True)
 
@@ -85,7 +84,7 @@ def remove_delivery(caller: Receiver, once: Once, state: State) -> Response:
 
     def work() -> Response:
         ended = endpoints.remove(state.commerce, state.vault, caller.agent, state.now_us())
-        return _json(schemas.DeliveryRemoved(given_up=ended), 200)
+        return json_answer(schemas.DeliveryRemoved(given_up=ended), 200)
 
     return once.run(state, caller.agent, work)
 
@@ -96,7 +95,7 @@ def test_delivery(caller: Receiver, once: Once, state: State) -> Response:
 
     def work() -> Response:
         made = endpoints.try_out(state.commerce, caller.agent, state.now_us(), key=once.seed)
-        return _json(_event(made), 202)
+        return json_answer(_event(made), 202)
 
     return once.run(state, caller.agent, work)
 
@@ -131,7 +130,7 @@ def retry_delivery(
 
     def work() -> Response:
         made = endpoints.retry(state.commerce, who, delivery_id, state.now_us())
-        return _json(_event(made), 202)
+        return json_answer(_event(made), 202)
 
     return once.run(state, who or f"operator:{caller.key_id}", work)
 
@@ -179,7 +178,3 @@ def _event(event: Event) -> schemas.DeliveryEvent:
             "delivered_at": when(event.delivered_us),
         }
     )
-
-
-def _json(answer: BaseModel, status: int) -> Response:
-    return JSONResponse(answer.model_dump(mode="json"), status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from aiqleads.api import schemas
@@ -14,13 +14,12 @@ from aiqleads.api.once import Once, note
 from aiqleads.api.state import State
 from aiqleads.commerce import accruals, debts, orders, recharge, refunds, reports
 from aiqleads.commerce.reconcile import sweep
-from aiqleads.recommend.cards import moment
+from aiqleads.domain import moment
 from aiqleads.store import refunds as rows
 from aiqleads.store.database import reader
 from aiqleads.store.refunds import Refund
 
 router = APIRouter(tags=["money"])
-OrderPath = Annotated[schemas.OrderId, Path()]
 
 
 @router.post(
@@ -30,7 +29,11 @@ OrderPath = Annotated[schemas.OrderId, Path()]
     responses={202: {"model": schemas.RefundAnswer, "description": "Stripe has not answered."}},
 )
 def refund_order(
-    caller: Operator, once: Once, order_id: OrderPath, body: schemas.RefundRequest, state: State
+    caller: Operator,
+    once: Once,
+    order_id: schemas.OrderPath,
+    body: schemas.RefundRequest,
+    state: State,
 ) -> Response:
     """Gives money of an order back to where it came from; its leads stay sold."""
 
@@ -52,7 +55,9 @@ def refund_order(
 
 
 @router.get("/v1/orders/{order_id}/refunds")
-def list_refunds(caller: OrderReader, order_id: OrderPath, state: State) -> schemas.RefundList:
+def list_refunds(
+    caller: OrderReader, order_id: schemas.OrderPath, state: State
+) -> schemas.RefundList:
     """What of an order went back to its card or wallet."""
     orders.get(state.commerce, caller.agent, order_id)
     found = refunds.listing(state.commerce, order_id)
@@ -110,7 +115,7 @@ def list_disputes(_caller: Operator, state: State) -> schemas.DisputeList:
 
 
 @router.post("/v1/admin/orders/{order_id}/write-off", response_model=schemas.OrderState)
-def write_off(caller: Operator, once: Once, order_id: OrderPath, state: State) -> Response:
+def write_off(caller: Operator, once: Once, order_id: schemas.OrderPath, state: State) -> Response:
     """Gives up the money of an order that could not be collected."""
 
     def work() -> Response:

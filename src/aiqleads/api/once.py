@@ -10,6 +10,8 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from aiqleads.api.auth import Caller
 from aiqleads.api.problems import from_error
@@ -80,6 +82,11 @@ class OneAnswer:
             else:
                 idempotency.forget(*rooms)
         return answer
+
+
+def json_answer(answer: BaseModel, status: int = 200) -> Response:
+    """An answer as it goes over the wire, and as it is kept."""
+    return JSONResponse(answer.model_dump(mode="json"), status)
 
 
 def note(state: ServiceState, caller: Caller, action: str) -> None:

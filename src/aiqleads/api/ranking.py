@@ -17,13 +17,13 @@ from aiqleads.commerce.availability import unavailable
 from aiqleads.commerce.disclosure import Disclosure, as_json, disclose
 from aiqleads.commerce.orders import bought
 from aiqleads.commerce.pricing import Quote, quote, quote_many
-from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND, Tier
+from aiqleads.domain import US_PER_DAY, US_PER_HOUR, US_PER_SECOND, Tier, moment
 from aiqleads.errors import InvalidInput, UnknownName
 from aiqleads.geo.grid import centers
 from aiqleads.geo.privacy import WITHHELD
 from aiqleads.monitoring import metrics
 from aiqleads.recommend.candidates import Filters, Rows, offered
-from aiqleads.recommend.cards import card, moment, shown_quality, shown_received
+from aiqleads.recommend.cards import card, shown_quality, shown_received
 from aiqleads.recommend.recommend import Recommendation, recommend
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents, interactions

@@ -7,7 +7,7 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aiqleads.commerce.reports import Receipt
-from aiqleads.recommend.cards import moment
+from aiqleads.domain import moment
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from aiqleads.domain import Intent, InteractionKind
@@ -15,6 +16,9 @@ AgentId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["A0001"
 LeadId = Annotated[str, Field(max_length=20, pattern=VISIBLE, examples=["L0001a2b3c4d"])]
 HoldId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
 OrderId = Annotated[str, Field(max_length=40, pattern=VISIBLE)]
+AgentPath = Annotated[AgentId, Path()]
+HoldPath = Annotated[HoldId, Path()]
+OrderPath = Annotated[OrderId, Path()]
 # PostgreSQL's text takes any character but this one.
 _TEXT = r"^[^\x00]+$"
 Why = Annotated[str, Field(min_length=1, max_length=500, pattern=_TEXT)]

@@ -14,8 +14,7 @@ from aiqleads.api.once import Once, note
 from aiqleads.api.state import ServiceState, State
 from aiqleads.commerce import licences
 from aiqleads.commerce.ids import new_id
-from aiqleads.domain import ENTITLEMENTS, US_PER_DAY, day_of, midnight_us
-from aiqleads.recommend.cards import moment
+from aiqleads.domain import ENTITLEMENTS, US_PER_DAY, day_of, midnight_us, moment
 from aiqleads.store import agents, audit, members
 from aiqleads.store.audit import Act
 from aiqleads.store.licences import Licence
@@ -80,18 +79,17 @@ def own_licences(caller: OrderReader, state: State) -> schemas.LicenceList:
     return _licences(state, caller.agent)
 
 
-AgentPath = Annotated[schemas.AgentId, Path()]
-
-
 @router.get("/v1/admin/agents/{agent_id}/licences")
-def licences_of(_caller: Operator, agent_id: AgentPath, state: State) -> schemas.LicenceList:
+def licences_of(
+    _caller: Operator, agent_id: schemas.AgentPath, state: State
+) -> schemas.LicenceList:
     """Which licences are noted of an agent, and which its market asks for."""
     return _licences(state, agent_id)
 
 
 @router.put("/v1/admin/agents/{agent_id}/licences")
 def put_licences(
-    caller: Operator, agent_id: AgentPath, body: schemas.LicenceRequest, state: State
+    caller: Operator, agent_id: schemas.AgentPath, body: schemas.LicenceRequest, state: State
 ) -> schemas.LicenceList:
     """Notes which licences an agent holds, in the place of those that were noted."""
     made = [Licence(one.state, one.number, _ends_us(one)) for one in body.licences]

@@ -14,13 +14,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
-from pydantic import BaseModel
+from fastapi.responses import HTMLResponse, StreamingResponse
 
 from aiqleads.api import schemas
 from aiqleads.api.auth import Caller, Depositor, Holder, Operator, OrderReader
 from aiqleads.api.cursors import decode, encode
-from aiqleads.api.once import Once, note
+from aiqleads.api.once import Once, json_answer, note
 from aiqleads.api.problems import MEDIA_TYPE
 from aiqleads.api.ranking import offered_row, quote_of
 from aiqleads.api.receipts import receipt_page
@@ -40,9 +39,8 @@ from aiqleads.commerce import (
     wallet,
 )
 from aiqleads.commerce.reconcile import receive_webhook
-from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS
+from aiqleads.domain import COOL_DOWN_MINUTES, ENTITLEMENTS, moment
 from aiqleads.errors import Refused, UnknownName
-from aiqleads.recommend.cards import moment
 from aiqleads.recommend.snapshot import Snapshot
 from aiqleads.store import agents
 from aiqleads.store.caps import Cap
@@ -73,7 +71,7 @@ def place_hold(caller: Holder, once: Once, body: schemas.HoldRequest, state: Sta
             exclusive=body.exclusive,
         )
         held = replace(held, refused=(*held.refused, *absent))
-        return _json(_hold(held, now_us), 201)
+        return json_answer(_hold(held, now_us), 201)
 
     return once.run(state, caller.agent, work)
 
@@ -164,16 +162,13 @@ def cart(caller: Holder, state: State) -> schemas.CartAnswer:
     )
 
 
-HoldPath = Annotated[schemas.HoldId, Path()]
-
-
 @router.delete("/v1/cart/holds/{hold_id}", response_model=schemas.ReleaseAnswer)
-def release_hold(caller: Holder, once: Once, hold_id: HoldPath, state: State) -> Response:
+def release_hold(caller: Holder, once: Once, hold_id: schemas.HoldPath, state: State) -> Response:
     """Gives a hold back; safe to repeat."""
 
     def work() -> Response:
         count = holds.release(state.commerce, caller.agent, hold_id, state.now_us())
-        return _json(schemas.ReleaseAnswer(hold_id=hold_id, released=count), 200)
+        return json_answer(schemas.ReleaseAnswer(hold_id=hold_id, released=count), 200)
 
     return once.run(state, caller.agent, work)
 
@@ -212,7 +207,7 @@ def check_out(caller: Holder, once: Once, body: schemas.CheckoutRequest, state: 
                 register=state.register,
             )
         waits = order.state in ("pending", "requires_action")
-        return _json(_order(order), 202 if waits else 201)
+        return json_answer(_order(order), 202 if waits else 201)
 
     return once.run(state, caller.agent, work)
 
@@ -240,7 +235,7 @@ def _pay_by_wallet(
 
 @router.patch("/v1/cart/holds/{hold_id}", response_model=schemas.ExtensionAnswer)
 def extend_hold(
-    caller: Holder, once: Once, hold_id: HoldPath, body: schemas.ExtendRequest, state: State
+    caller: Holder, once: Once, hold_id: schemas.HoldPath, body: schemas.ExtendRequest, state: State
 ) -> Response:
     """Lets a hold run longer, for a price out of the wallet."""
 
@@ -258,7 +253,7 @@ def extend_hold(
             currency=made.currency,
             hold=_hold(_held_by(state, agent_id, hold_id, now_us), now_us),
         )
-        return _json(answer, 200)
+        return json_answer(answer, 200)
 
     return once.run(state, caller.agent, work)
 
@@ -277,9 +272,6 @@ def _life_of(snapshot: Snapshot, lead_id: str) -> int | None:
         return _ends_us(snapshot, snapshot.lead_row(lead_id))
     except UnknownName:
         return 1
-
-
-OrderPath = Annotated[schemas.OrderId, Path()]
 
 
 @router.get("/v1/orders")
@@ -326,7 +318,7 @@ def get_spend(caller: OrderReader, state: State) -> schemas.SpendAnswer:
 
 
 @router.get("/v1/orders/{order_id}/receipt", response_class=HTMLResponse)
-def get_receipt(caller: OrderReader, order_id: OrderPath, state: State) -> Response:
+def get_receipt(caller: OrderReader, order_id: schemas.OrderPath, state: State) -> Response:
     """A paid order as a page to keep or print."""
     found = reports.receipt(state.commerce, caller.agent, order_id)
     notices = [text for text in (state.payments_notice, state.snapshot.manifest.notice) if text]
@@ -335,7 +327,7 @@ def get_receipt(caller: OrderReader, order_id: OrderPath, state: State) -> Respo
 
 @router.get("/v1/orders/{order_id}")
 def get_order(
-    caller: OrderReader, order_id: Annotated[schemas.OrderId, Path()], state: State
+    caller: OrderReader, order_id: schemas.OrderPath, state: State
 ) -> schemas.OrderAnswer:
     """One order of the agent."""
     return _order(orders.get(state.commerce, caller.agent, order_id))
@@ -348,7 +340,11 @@ def get_order(
     responses={202: {"model": schemas.ReturnAnswer, "description": "An operator decides."}},
 )
 def give_back(
-    caller: Holder, once: Once, order_id: OrderPath, body: schemas.ReturnRequest, state: State
+    caller: Holder,
+    once: Once,
+    order_id: schemas.OrderPath,
+    body: schemas.ReturnRequest,
+    state: State,
 ) -> Response:
     """Gives a bought lead back for credit; the order stays as it is."""
 
@@ -363,13 +359,15 @@ def give_back(
             state.now_us(),
             key=once.seed,
         )
-        return _json(_return(made), 201 if made.state == "credited" else 202)
+        return json_answer(_return(made), 201 if made.state == "credited" else 202)
 
     return once.run(state, caller.agent, work)
 
 
 @router.get("/v1/orders/{order_id}/returns")
-def list_returns(caller: OrderReader, order_id: OrderPath, state: State) -> schemas.ReturnList:
+def list_returns(
+    caller: OrderReader, order_id: schemas.OrderPath, state: State
+) -> schemas.ReturnList:
     """What of an order was given back."""
     found = returns.of_order(state.commerce, caller.agent, order_id)
     return schemas.ReturnList(items=[_return(each) for each in found])
@@ -417,7 +415,7 @@ def decide_return(
             note=body.note,
             now_us=state.now_us(),
         )
-        return _json(_return(made), 200)
+        return json_answer(_return(made), 200)
 
     return once.run(state, caller.key_id, work)
 
@@ -538,7 +536,7 @@ def top_up(caller: Depositor, once: Once, body: schemas.TopUpRequest, state: Sta
             balance_cents=wallet.balance(state.commerce, caller.agent),
             client_secret=made.client_secret,
         )
-        return _json(answer, 201 if made.state == "captured" else 202)
+        return json_answer(answer, 201 if made.state == "captured" else 202)
 
     return once.run(state, caller.agent, work)
 
@@ -598,7 +596,3 @@ def _order(order: Order) -> schemas.OrderAnswer:
         items=[schemas.OrderItem.model_validate(item) for item in order.items],
         client_secret=order.client_secret,
     )
-
-
-def _json(answer: BaseModel, status: int) -> Response:
-    return JSONResponse(answer.model_dump(mode="json"), status)

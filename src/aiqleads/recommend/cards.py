@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aiqleads.domain import US_PER_HOUR
-from aiqleads.domain import moment as moment  # said here, too, for those who show cards
+from aiqleads.domain import US_PER_HOUR, moment
 from aiqleads.geo.privacy import WITHHELD
 from aiqleads.recommend.snapshot import LEAD_FACTS, Snapshot
 

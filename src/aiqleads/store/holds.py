@@ -27,13 +27,11 @@ from sqlalchemy import (
 
 from aiqleads.domain import Tier
 from aiqleads.errors import UnknownName
+from aiqleads.store.bulk import parts
 from aiqleads.store.consents import Consent
 from aiqleads.store.prepared import Prepared
 from aiqleads.store.tables import agent, hold, hold_item, lead_slot
 from aiqleads.store.transactions import call, insert_missing
-
-# A statement may name this many leads; more are asked for in turns.
-_CHUNK = 5_000
 
 
 def consent_columns(consent: Consent | None) -> dict[str, Any]:
@@ -583,7 +581,7 @@ def missing_slots(connection: Connection, lead_ids: Sequence[str]) -> set[str]:
     """Which of the leads have no slots yet."""
     return set(lead_ids) - {
         lead_id
-        for chunk in chunks(lead_ids)
+        for chunk in parts(lead_ids)
         for lead_id in connection.execute(
             select(lead_slot.c.lead_id).where(lead_slot.c.lead_id.in_(chunk)).distinct()
         ).scalars()
@@ -659,7 +657,7 @@ def places(connection: Connection, lead_ids: Sequence[str]) -> dict[str, int]:
     counted = select(lead_slot.c.lead_id, func.count()).group_by(lead_slot.c.lead_id)
     return {
         lead_id: int(n)
-        for chunk in chunks(lead_ids)
+        for chunk in parts(lead_ids)
         for lead_id, n in connection.execute(counted.where(lead_slot.c.lead_id.in_(chunk)))
     }
 
@@ -669,15 +667,9 @@ def unsold(connection: Connection, lead_ids: Sequence[str]) -> set[str]:
     query = select(lead_slot.c.lead_id).where(lead_slot.c.state.in_(("free", "held", "blocked")))
     return {
         lead_id
-        for chunk in chunks(lead_ids)
+        for chunk in parts(lead_ids)
         for lead_id in connection.execute(query.where(lead_slot.c.lead_id.in_(chunk))).scalars()
     }
-
-
-def chunks(lead_ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    """The leads in turns, each small enough for one statement."""
-    for start in range(0, len(lead_ids), _CHUNK):
-        yield lead_ids[start : start + _CHUNK]
 
 
 def open_slots(
@@ -695,7 +687,7 @@ def open_slots(
         return {lead_id: int(n) for lead_id, n in connection.execute(counted)}
     return {
         lead_id: int(n)
-        for chunk in chunks(lead_ids)
+        for chunk in parts(lead_ids)
         for lead_id, n in connection.execute(counted.where(lead_slot.c.lead_id.in_(chunk)))
     }
 
