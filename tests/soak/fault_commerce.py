@@ -57,7 +57,7 @@ def main(pairs_of_faults: int = 1_500, on_postgres: int = 400) -> None:
         run(Worlds(folder / "pg", make_engine), "postgresql", sample, kept, wrong, counts)
     made = {
         "name": "commerce.faults",
-        "cases": sum(counts.values()),
+        "cases": counts["sqlite"] + counts["postgresql"],
         "single": len(singles),
         "pairs": pairs_of_faults,
         "by": dict(sorted(counts.items())),
