@@ -109,7 +109,7 @@ def _asked(
                 price.total_cents,
             )
         except (UnknownName, Refused) as problem:
-            absent.append({"lead_id": lead_id, "kind": problem.kind, "detail": problem.detail})
+            absent.append(holds.told(lead_id, problem))
             busy = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
             if busy or body.mode != "best_effort" or len(absent) == len(body.lead_ids):
                 raise
@@ -120,9 +120,7 @@ def _asked(
     known = _known(state, caller.agent, [line.lead_id for line in lines], now_us)
     if known and (body.mode != "best_effort" or len(absent) + len(known) == len(body.lead_ids)):
         raise contacts.duplicate(known)
-    for lead_id in known:
-        one = contacts.duplicate([lead_id])
-        absent.append({"lead_id": lead_id, "kind": one.kind, "detail": one.detail})
+    absent.extend(holds.told(lead_id, contacts.duplicate([lead_id])) for lead_id in known)
     gone = {each["lead_id"] for each in absent}
     lines = [line for line in lines if line.lead_id not in gone]
     return lines, [each for each in buyers if each[0] not in gone], absent
@@ -226,9 +224,13 @@ def _pay_by_wallet(
         return pay()
     except Refused as no:
         needed = no.extra.get("needed_cents")
-        if needed is None or not recharge.recharge(
+        if needed is None:
+            raise
+        if not recharge.recharge(
             state.commerce, state.payments, agent_id, now_us, needed_cents=needed
         ):
+            if back := recharge.held_back(state.commerce, agent_id, now_us):
+                no.extra["auto_recharge"] = back
             raise
     return pay()
 

@@ -7,6 +7,7 @@ a month is the calendar's (UTC), as a budget is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,16 +139,21 @@ def check_purchase(
     """Refuses (`purchase-limit-reached`, 403) what goes beyond a cap of the agent.
 
     leads: (lead_id, price in cents) of the order, the agent's row locked. The refusal names
-    the cap that is exceeded, its value, what is used, which of the leads fit, and, where the
-    whole order will, when.
+    the cap that is exceeded (of several the one that frees last), its value, what is used,
+    which of the leads fit, and, where the whole order will, when.
     """
     caps = rows.caps_of(connection, agent_id)
     bought = _bought(connection, agent_id, caps, now_us)
+    over: list[tuple[float, Use, int]] = []
     for cap in caps:
         use = _use(cap, bought, now_us)
         asked = sum(_amount(cap, cents) for _, cents in leads)
         if use.used + asked > cap.most:
-            raise _refusal(use, asked, caps, bought, leads, now_us)
+            frees_us = _frees(cap, bought, asked, now_us)
+            over.append((math.inf if frees_us is None else frees_us, use, asked))
+    if over:  # named is the cap that stands in the way for longest
+        _, use, asked = max(over, key=lambda each: each[0])
+        raise _refusal(use, asked, caps, bought, leads, now_us)
 
 
 def _refusal(

@@ -135,7 +135,15 @@ def of_items(
         count = sum(lead_id == lead or consent.submission_id == who for lead, who in told)
         if count >= consent.sellers:
             detail = f"the person of {lead_id} agreed to {consent.sellers} agents, who have it"
-            raise Refused("lead-sold", detail, lead_id=lead_id, yours=False)
+            raise Refused(
+                "lead-sold",
+                detail,
+                lead_id=lead_id,
+                yours=False,
+                limit="consent_sellers",
+                value=consent.sellers,
+                used=count,
+            )
     return mine
 
 

@@ -93,6 +93,7 @@ def _check_hours(tier: Tier, hours: int, used: int) -> None:
             limit="extension_hours",
             value=list(allowed),
             used=used,
+            fits=[each for each in allowed if used + each <= most],
         )
 
 

@@ -130,13 +130,10 @@ def _taken(lead_id: str, slots: Sequence[Slot], now_us: int, *, exclusive: bool)
     return Refused("lead-already-held", detail, yours=False, retry_after=wait)
 
 
-def _told(lead_id: str, problem: AIQLeadsError) -> dict[str, Any]:
-    return {
-        "lead_id": lead_id,
-        "kind": problem.kind,
-        "detail": problem.detail,
-        **{name: value for name, value in problem.extra.items() if value is not None},
-    }
+def told(lead_id: str, problem: AIQLeadsError) -> dict[str, Any]:
+    """A lead's refusal as a line in an answer about several: its figures stand beside it."""
+    figures = {name: value for name, value in problem.extra.items() if value is not None}
+    return {**figures, "lead_id": lead_id, "kind": problem.kind, "detail": problem.detail}
 
 
 def _asked(lines: Sequence[HoldLine], mode: str) -> list[HoldLine]:
@@ -235,7 +232,11 @@ def _place(
     live, frees_us = rows.live_holds(connection, agent_id, now_us)
     room = room_for_holds(tier, live)
     if room < len(asked) and (mode == "all_or_nothing" or room == 0):
-        raise no_room(tier, live, len(asked), frees_us, now_us)
+        wanted = len(asked) if mode == "all_or_nothing" else 1
+        # After a change to a lower tier more may be held than fit.
+        more = live + wanted - ENTITLEMENTS[tier].live_holds
+        ends = rows.live_ends(connection, agent_id, now_us)[more - 1 :]
+        raise no_room(tier, live, len(asked), ends[0] if ends else None, now_us)
     slots = rows.slots_of(connection, lead_ids)
     past = rows.past_of(connection, agent_id, lead_ids, now_us)
     chosen: list[Grant] = []
@@ -244,7 +245,8 @@ def _place(
         before = past.get(line.lead_id, Past())
         answer = _grant(head, tier, line, slots.get(line.lead_id, []), before, now_us)
         if isinstance(answer, Grant) and len(chosen) == room:
-            answer = no_room(tier, live + room, 1, frees_us, now_us)
+            soonest_us = min(each.until_us for each in chosen)
+            answer = no_room(tier, live + room, 1, min(frees_us or soonest_us, soonest_us), now_us)
         if isinstance(answer, Grant):
             chosen.append(answer)
         else:
@@ -263,7 +265,7 @@ def _place(
         exclusive=head.exclusive,
     )
     items = rows.take(connection, agent_id, head.hold_id, chosen, now_us, exclusive=head.exclusive)
-    refused = tuple(_told(lead_id, problem) for lead_id, problem in problems)
+    refused = tuple(told(lead_id, problem) for lead_id, problem in problems)
     return replace(head, expires_us=first_us, items=items, refused=refused)
 
 
@@ -295,7 +297,7 @@ def _conflict(
     return Refused(
         "bulk-conflict",
         f"{len(problems)} of {len(asked)} leads cannot be held; nothing was held",
-        items=[_told(lead_id, problem) for lead_id, problem in problems],
+        items=[told(lead_id, problem) for lead_id, problem in problems],
     )
 
 

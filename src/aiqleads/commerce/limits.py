@@ -36,7 +36,7 @@ def room_for_holds(tier: Tier, live: int) -> int:
 
 def no_room(tier: Tier, live: int, asked: int, frees_us: int | None, now_us: int) -> Refused:
     """The refusal of holds beyond the tier's number of live ones: which limit, what is used,
-    how many fit, and in how many seconds the first place is free again."""
+    how many fit, and, where all that were asked for ever will, in how many seconds."""
     most = ENTITLEMENTS[tier].live_holds
     retry = {} if frees_us is None else {"retry_after": seconds_until(frees_us, now_us)}
     return Refused(

@@ -7,11 +7,14 @@ tells the agent.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine, case, delete, func, select
 
 from aiqleads.commerce.ids import new_id
+from aiqleads.commerce.limits import seconds_until
 from aiqleads.commerce.payments import UNSETTLED, Payments
 from aiqleads.commerce.reconcile import drive_topup
 from aiqleads.commerce.tally import Tally
@@ -133,6 +136,47 @@ def _rule(connection: Connection, agent_id: str) -> Rule | None:
     )
 
 
+def held_back(engine: Engine, agent_id: str, now_us: int) -> dict[str, Any]:
+    """Why the rule brings no credit now: its ceiling as a refusal names one, or that it is
+    paused; {} where neither is so."""
+    with reader(engine).connect() as connection:
+        rule, lately = _rule(connection, agent_id), _lately(_made(connection, agent_id), now_us)
+    if rule is None:
+        return {}
+    if rule.paused:
+        return {"paused": rule.paused}
+    spent = sum(each.amount_cents for each in lately)
+    over = spent + rule.amount_cents - rule.daily_most_cents
+    if over <= 0:
+        return {}
+    frees_us = now_us
+    for each in lately:
+        if over > 0:
+            over, frees_us = over - each.amount_cents, each.created_us + US_PER_DAY
+    return {
+        "limit": "recharge_daily_cents",
+        "value": rule.daily_most_cents,
+        "used": spent,
+        "retry_after": seconds_until(frees_us, now_us),
+    }
+
+
+def _made(connection: Connection, agent_id: str) -> Sequence[Any]:
+    mine = (payment_attempt.c.agent_id == agent_id, payment_attempt.c.purpose == RECHARGE)
+    return connection.execute(
+        select(
+            payment_attempt.c.attempt_id, payment_attempt.c.state,
+            payment_attempt.c.amount_cents, payment_attempt.c.created_us,
+        ).where(*mine).order_by(payment_attempt.c.created_us)
+    ).all()  # fmt: skip
+
+
+def _lately(made: Sequence[Any], now_us: int) -> list[Any]:
+    """What counts against the ceiling, oldest first."""
+    since_us = now_us - US_PER_DAY
+    return [each for each in made if each.created_us > since_us and each.state != "voided"]
+
+
 def _open(connection: Connection, agent_id: str, needed_cents: int, now_us: int) -> str | None:
     """Writes a recharge that is due; None where none is, or one is under way."""
     rule = _rule(connection, agent_id)
@@ -141,15 +185,8 @@ def _open(connection: Connection, agent_id: str, needed_cents: int, now_us: int)
     has = ledger.credit_balance(connection, ledger.wallet_of(agent_id))
     if has >= max(rule.below_cents, needed_cents):
         return None
-    mine = (payment_attempt.c.agent_id == agent_id, payment_attempt.c.purpose == RECHARGE)
-    made = connection.execute(
-        select(
-            payment_attempt.c.attempt_id, payment_attempt.c.state,
-            payment_attempt.c.amount_cents, payment_attempt.c.created_us,
-        ).where(*mine)
-    ).all()  # fmt: skip
-    lately = [each for each in made if each.created_us > now_us - US_PER_DAY]
-    spent = sum(each.amount_cents for each in lately if each.state != "voided")
+    made = _made(connection, agent_id)
+    spent = sum(each.amount_cents for each in _lately(made, now_us))
     under_way = any(each.state == "open" for each in made)
     if under_way or spent + rule.amount_cents > rule.daily_most_cents:
         return None

@@ -66,6 +66,11 @@ _live_count = Prepared(
         lead_slot.c.agent_id == bindparam("who"), _live
     )
 )
+_live_ends = Prepared(
+    select(lead_slot.c.held_until_us)
+    .where(lead_slot.c.agent_id == bindparam("who"), _live)
+    .order_by(lead_slot.c.held_until_us)
+)
 _slots = Prepared(
     select(lead_slot)
     .where(lead_slot.c.lead_id.in_(bindparam("leads", expanding=True)))
@@ -253,6 +258,12 @@ def live_holds(connection: Connection, agent_id: str, now_us: int) -> tuple[int,
     """How many leads the agent holds now, and when the first of these ends (wall us)."""
     row = _live_count.one(connection, {"who": agent_id, "now_us": now_us})
     return int(row.live), row.frees_us
+
+
+def live_ends(connection: Connection, agent_id: str, now_us: int) -> list[int]:
+    """When each lead that the agent holds now ends (wall us), first of them first."""
+    rows = _live_ends.rows(connection, {"who": agent_id, "now_us": now_us})
+    return [row.held_until_us for row in rows]
 
 
 def slots_of(connection: Connection, lead_ids: Sequence[str]) -> dict[str, list[Slot]]:

@@ -67,6 +67,20 @@ def test_an_agent_sets_its_own_limits(shop: Any, is_problem: IsProblem) -> None:
     ]
     refused = is_problem(shop.hold("A0003", lead), 403, "outside-filters")
     assert (refused["limit"], refused["value"]) == ("max_price_cents", 1)
+    kind = shop.ask("GET", f"/v1/leads/{lead}").json()["card"]["property_type"]
+    other = next(
+        one["lead_id"]
+        for one in shop.ask("GET", "/v1/leads?limit=100").json()["items"]
+        if one["property_type"] != kind
+    )
+    shop.ask("PUT", "/v1/limits", {"filters": {"property_types": [kind]}}, once=None)
+    partly = shop.hold("A0003", lead, other, mode="best_effort").json()
+    (line,) = partly["refused"]
+    assert (line["lead_id"], line["kind"]) == (other, "outside-filters")
+    assert (line["limit"], line["value"]) == ("property_types", [kind])
+    assert line["used"] != kind
+    shop.ask("DELETE", f"/v1/cart/holds/{partly['hold_id']}")
+    shop.now_us += 31 * MINUTE_US
     shop.ask("PUT", "/v1/limits", {"caps": wanted["caps"]}, once=None)
     shop.top_up("A0003", 20_000)
     assert shop.buy("A0003", lead).status_code == 201

@@ -79,6 +79,15 @@ def test_when_the_whole_order_will_fit(rich) -> None:
     assert no.extra["retry_after"] == 7 * 24 * 3600 - 2 * 3600 + 1
 
 
+def test_of_two_caps_the_one_that_frees_last_is_named(rich) -> None:
+    limit(rich, Cap("leads", "hour", 1), Cap("spend", "day", 5_000))
+    buy(rich, "A1", "L0")
+    no = refused(lambda: buy(rich, "A1", "L1"))
+    assert (no.extra["limit"], no.extra["retry_after"]) == ("spend_per_day", 24 * 3600 + 1)
+    rich.now += no.extra["retry_after"] * 1_000_000
+    assert buy(rich, "A1", "L2").state == "paid"
+
+
 def test_a_month_is_the_calendars(rich) -> None:
     limit(rich, Cap("spend", "month", 6_000))
     buy(rich, "A1", "L0")

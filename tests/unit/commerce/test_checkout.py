@@ -58,6 +58,11 @@ def test_too_little_credit_buys_nothing(shop) -> None:
     held = shop.hold("A1", "L1")
     no = refused(lambda: pay_by_wallet(shop.engine, "A1", [held.hold_id], shop.now))
     assert (no.kind, no.status, no.extra["missing_cents"]) == ("insufficient-credits", 402, 4_000)
+    assert {k: no.extra[k] for k in ("limit", "value", "used")} == {
+        "limit": "wallet_cents",
+        "value": 1_000,
+        "used": 5_000,
+    }
     assert orders.listing(shop.engine, "A1") == []
     assert cart(shop.engine, "A1", shop.now).holds == (held,)
     shop.assert_sound()

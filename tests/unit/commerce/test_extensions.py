@@ -70,7 +70,7 @@ def test_hours_are_the_tiers_and_so_many_in_all(shop, held) -> None:
     )
     longer(shop, held, 24)
     no = refused(lambda: longer(shop, held, 72))
-    assert (no.extra["value"], no.extra["used"]) == ([24, 72], 24)
+    assert (no.extra["value"], no.extra["used"], no.extra["fits"]) == ([24, 72], 24, [24])
     shop.add_agent("B1", "basic")
     shop.add_leads("L3")
     assert refused(lambda: longer(shop, shop.hold("B1", "L3"))).extra["value"] == []

@@ -348,7 +348,11 @@ def test_the_tier_limits_live_holds_and_the_refusal_says_what_fits(shop) -> None
     }
     part = shop.hold("B", *leads[8:12], mode="best_effort")
     assert len(part.items) == 2
-    assert {r["kind"] for r in part.refused} == {"hold-limit-reached"}
+    assert {(r["kind"], r["retry_after"]) for r in part.refused} == {
+        ("hold-limit-reached", 14 * 60)
+    }
+    # Five more fit when not only the first four have ended, which is a minute later.
+    assert refused(lambda: shop.hold("B", *leads[9:14])).extra["retry_after"] == 15 * 60
     assert refused(lambda: shop.hold("B", "L13", mode="best_effort")).kind == "hold-limit-reached"
     shop.assert_sound()
     shop.later(14)  # the first four have expired

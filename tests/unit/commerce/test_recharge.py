@@ -43,9 +43,17 @@ def test_a_day_has_a_ceiling_that_moves_on(shop) -> None:
     recharge.put(shop.engine, "A1", rule(below=100_000))
     assert [run(shop) for _ in range(4)] == [1, 1, 0, 0]
     assert wallet.balance(shop.engine, "A1") == 10_000
+    back = recharge.held_back(shop.engine, "A1", shop.now)
+    assert back == {
+        "limit": "recharge_daily_cents",
+        "value": 10_000,
+        "used": 10_000,
+        "retry_after": 24 * 3600,
+    }
     shop.later(DAY - 1)
     assert run(shop) == 0
-    shop.later(2)
+    shop.now += recharge.held_back(shop.engine, "A1", shop.now)["retry_after"] * 1_000_000
+    assert recharge.held_back(shop.engine, "A1", shop.now) == {}
     assert run(shop) == 1
 
 
@@ -60,6 +68,7 @@ def test_a_refused_card_pauses_the_rule_and_tells_the_agent(shop, card: str, why
     recharge.put(shop.engine, "A1", rule(card=card))
     assert run(shop) == 0
     assert recharge.get(shop.engine, "A1").paused == why
+    assert recharge.held_back(shop.engine, "A1", shop.now) == {"paused": why}
     told = returns.notices(shop.engine, "A1")
     assert [(each.kind, why in each.detail) for each in told] == [("recharge-paused", True)]
     seen = len(shop.standin.intents())
