@@ -13,7 +13,7 @@ from typing import Any
 import bentoml
 
 from aiqleads.api.preflight import check
-from aiqleads.errors import NotReady
+from aiqleads.errors import AIQLeadsError
 from aiqleads.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -73,7 +73,7 @@ class Marketplace:
         """Ends the start with one line and code 2 when something that it needs is missing."""
         try:
             check(SETTINGS, SCORER)
-        except NotReady as error:
+        except AIQLeadsError as error:
             print(f"aiqleads: {error.detail}", file=sys.stderr)
             raise SystemExit(2) from None
 

@@ -315,9 +315,11 @@ def work(
     """The background process: parse pushes, publish, heal payments, deliver what was sold."""
     import threading
 
+    from aiqleads.commerce import figures
     from aiqleads.work import Rhythm
     from aiqleads.work import work as run
 
+    figures.check()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from aiqleads.errors import InvalidInput
+from aiqleads.shop_files import Table, read
 
 US_PER_SECOND = 1_000_000
 US_PER_HOUR = 3_600 * US_PER_SECOND
@@ -99,28 +99,19 @@ class Tiers:
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Tiers:
         """Builds the tiers from TOML; InvalidInput says which figure cannot be."""
-        try:
-            made = cls(
-                version=str(raw["version"]),
-                cool_down_minutes=int(raw["cool_down_minutes"]),
-                entitlements={tier: _rights(raw[str(tier)]) for tier in Tier},
-            )
-        except (KeyError, TypeError, ValueError) as problem:
-            raise InvalidInput(f"tiers.toml: {problem!r}") from problem
+        top = Table("tiers.toml", raw, ["version", "cool_down_minutes", *Tier])
+        made = cls(
+            version=top.text("version"),
+            cool_down_minutes=top.whole("cool_down_minutes", 0),
+            entitlements={tier: _rights(top.table(tier, _RIGHTS)) for tier in Tier},
+        )
         made._check()
         return made
 
     def _check(self) -> None:
-        if self.cool_down_minutes < 0:
-            raise InvalidInput("tiers.toml: cool_down_minutes must be at least 0")
         below: Entitlements | None = None
         for tier, rights in self.entitlements.items():
             whole = {n: v for n, v in vars(rights).items() if n not in _NOT_WHOLE}
-            for name, value in whole.items():
-                if type(value) is not int or value < (name != "new_lead_delay_minutes"):
-                    raise InvalidInput(f"tiers.toml: {name} of {tier} cannot be {value!r}")
-            if not 0.0 < rights.price_factor <= 1.0:
-                raise InvalidInput(f"tiers.toml: price_factor of {tier} is not in (0, 1]")
             hours = rights.extension_hours
             if sorted(set(hours)) != list(hours) or any(type(h) is not int or h < 1 for h in hours):
                 raise InvalidInput(f"tiers.toml: extension_hours of {tier} cannot be {hours!r}")
@@ -135,14 +126,22 @@ class Tiers:
             below = rights
 
 
-def _rights(raw: Mapping[str, Any]) -> Entitlements:
-    return Entitlements(**{**raw, "extension_hours": tuple(raw["extension_hours"])})
+def _rights(table: Table) -> Entitlements:
+    whole = [name for name in _RIGHTS if name not in _NOT_WHOLE]
+    if not isinstance(hours := table.raw["extension_hours"], list):
+        raise table.wrong("extension_hours", "must be a list")
+    if not 0.0 < (factor := table.number("price_factor")) <= 1.0:
+        raise table.wrong("price_factor", f"is {factor!r}, is not in (0, 1]")
+    return Entitlements(
+        **{name: table.whole(name, int(name != "new_lead_delay_minutes")) for name in whole},
+        price_factor=factor,
+        extension_hours=tuple(hours),
+    )
 
 
+_RIGHTS = tuple(each.name for each in fields(Entitlements))
 _NOT_WHOLE = ("price_factor", "extension_hours")
 _LESS_IS_MORE = ("new_lead_delay_minutes", "price_factor")
-TIERS = Tiers.parse(
-    tomllib.loads(Path(__file__).with_name("tiers.toml").read_text(encoding="utf-8"))
-)
+TIERS = Tiers.parse(read(Path(__file__).with_name("tiers.toml")))
 ENTITLEMENTS = TIERS.entitlements
 COOL_DOWN_MINUTES = TIERS.cool_down_minutes

@@ -39,6 +39,8 @@ def test_the_file_is_what_is_in_force(raw: dict[str, Any]) -> None:
         ("enterprise", "price_factor", 0.95, "worse price_factor"),
         ("pro", "new_lead_delay_minutes", 90, "worse new_lead_delay_minutes"),
         ("basic", "colour", 1, "colour"),
+        ("basic", "price_factor", "1", "basic.price_factor"),
+        ("basic", "price_factor", True, "basic.price_factor"),
     ],
 )
 def test_a_figure_that_cannot_be_is_named(
@@ -59,6 +61,13 @@ def test_nothing_may_be_missing(raw: dict[str, Any], gone: str) -> None:
         Tiers.parse(raw)
 
 
-def test_a_cool_down_is_no_time_travel(raw: dict[str, Any]) -> None:
+@pytest.mark.parametrize("value", [-5, 1.9, True, "30"])
+def test_a_cool_down_is_no_time_travel(raw: dict[str, Any], value: Any) -> None:
     with pytest.raises(InvalidInput, match="cool_down"):
-        Tiers.parse({**raw, "cool_down_minutes": -5})
+        Tiers.parse({**raw, "cool_down_minutes": value})
+
+
+@pytest.mark.parametrize("key", ["colour", "platinum"])
+def test_a_key_that_nobody_reads_is_refused(raw: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidInput, match=f"tiers.toml: {key}"):
+        Tiers.parse({**raw, key: raw["pro"]})

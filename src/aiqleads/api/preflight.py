@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from aiqleads.commerce import figures
 from aiqleads.errors import NotReady
 from aiqleads.settings import Settings
 
@@ -12,10 +13,12 @@ _SIDES = ("lead_features", "agent_features", "cross_features")
 
 
 def check(settings: Settings, scorer: Path) -> None:
-    """Raises NotReady naming all that is missing: model, snapshot, rooms of the database.
+    """Raises NotReady naming all that is missing: model, snapshot, rooms of the database;
+    InvalidInput for a file of figures (prices, tiers, ..) that cannot be.
 
     scorer: directory of `model.cbm` and `model.json`. A database server is not asked.
     """
+    figures.check()
     missing = [
         f"the model {scorer / name}"
         for name in ("model.cbm", "model.json")

@@ -13,9 +13,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from aiqleads.commerce.limits import seconds_until
 from aiqleads.domain import US_PER_DAY, US_PER_HOUR
 from aiqleads.errors import InvalidInput, Refused
 from aiqleads.ingest.reach import contact_keys
+from aiqleads.shop_files import Table, read
 from aiqleads.store import consents, holds, orders
 from aiqleads.store import contacts as rows
 from aiqleads.store.consents import Person
@@ -50,20 +50,16 @@ class Rules:
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Rules:
         """Builds the rules from TOML; InvalidInput says which figure cannot be."""
-        try:
-            made = cls(**{**raw, "version": str(raw["version"])})
-        except (KeyError, TypeError) as problem:
-            raise InvalidInput(f"contacts.toml: {problem!r}") from problem
-        for name, value in vars(made).items():
-            least = 0 if name == "answers_per_day" else 1
-            if name != "version" and (type(value) is not int or value < least):
-                raise InvalidInput(f"contacts.toml: {name} cannot be {value!r}")
-        return made
+        figures = [each.name for each in fields(cls)]
+        top = Table("contacts.toml", dict(raw), figures)
+        least = {"answers_per_day": 0}
+        return cls(
+            version=top.text("version"),
+            **{name: top.whole(name, least.get(name, 1)) for name in figures[1:]},
+        )
 
 
-RULES = Rules.parse(
-    tomllib.loads(Path(__file__).with_name("contacts.toml").read_text(encoding="utf-8"))
-)
+RULES = Rules.parse(read(Path(__file__).with_name("contacts.toml")))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ additions and multiplications, so a price is the same for one lead as in an arra
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aiqleads.domain import ENTITLEMENTS, Intent
 from aiqleads.errors import InvalidInput
+from aiqleads.shop_files import Table, read
 
 FloatArray = NDArray[np.float64]
 
@@ -91,35 +91,40 @@ class PriceTable:
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> PriceTable:
         """Builds the table from TOML; InvalidInput says which figure cannot be."""
-        try:
-            table = cls(
-                version=str(raw["version"]),
-                currency=str(raw["currency"]),
-                floor_cents=int(raw["floor_cents"]),
-                cap_cents=int(raw["cap_cents"]),
-                base_cents={intent: float(raw["base_cents"][intent]) for intent in Intent},
-                value=Curve.of(**raw["value"]),
-                quality=Curve.of(**raw["quality"]),
-                age=Curve.of(**raw["age"]),
-                demand=Curve.of(**raw["demand"]),
-                exclusivity=np.asarray(raw["exclusivity"]["factor"], dtype=np.float64),
-                extension_share_per_day=float(raw["extension"]["share_per_day"]),
-                extension_least_cents=int(raw["extension"]["least_cents"]),
-            )
-        except (KeyError, TypeError, ValueError) as problem:
-            raise InvalidInput(f"prices.toml: {problem!r}") from problem
+        curves = ("value", "quality", "age", "demand")
+        figures = ("version", "currency", "floor_cents", "cap_cents")
+        parts = ("base_cents", "exclusivity", "extension")
+        top = Table("prices.toml", raw, [*figures, *parts, *curves])
+        base = top.table("base_cents", Intent)
+        extension = top.table("extension", ["share_per_day", "least_cents"])
+        table = cls(
+            version=top.text("version"),
+            currency=top.text("currency"),
+            floor_cents=top.whole("floor_cents", 1),
+            cap_cents=top.whole("cap_cents", 1),
+            base_cents={intent: base.number(intent) for intent in Intent},
+            **{name: _curve(top.table(name, ["at", "factor"])) for name in curves},
+            exclusivity=np.array(top.table("exclusivity", ["factor"]).numbers("factor")),
+            extension_share_per_day=extension.number("share_per_day", 0.0, 1.0),
+            extension_least_cents=extension.whole("least_cents", 1),
+        )
         if not 0 < table.floor_cents <= table.cap_cents:
             raise InvalidInput("prices.toml: floor_cents must be positive and <= cap_cents")
         if min(table.base_cents.values()) <= 0 or not (table.exclusivity > 0).all():
             raise InvalidInput("prices.toml: base_cents and exclusivity must be positive")
-        if not 0.0 <= table.extension_share_per_day <= 1.0 or table.extension_least_cents < 1:
-            raise InvalidInput("prices.toml: extension: share_per_day in [0, 1], least_cents >= 1")
-        if not table.version or not len(table.exclusivity):
-            raise InvalidInput("prices.toml: version and exclusivity must not be empty")
         return table
 
 
-PRICES = PriceTable.parse(tomllib.loads(Path(__file__).with_name("prices.toml").read_text("utf-8")))
+def _curve(table: Table) -> Curve:
+    try:
+        return Curve.of(table.numbers("at"), table.numbers("factor"))
+    except InvalidInput as problem:
+        if problem.detail.startswith(table.file):
+            raise
+        raise table.wrong("at", problem.detail) from problem
+
+
+PRICES = PriceTable.parse(read(Path(__file__).with_name("prices.toml")))
 _TIER_FACTOR = {str(tier): rights.price_factor for tier, rights in ENTITLEMENTS.items()}
 
 

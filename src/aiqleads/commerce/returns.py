@@ -7,7 +7,6 @@ or hold it are told. `returns.toml` holds the rules.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.limits import seconds_until
 from aiqleads.domain import US_PER_DAY
 from aiqleads.errors import InvalidInput, Refused, UnknownName
+from aiqleads.shop_files import Table, read
 from aiqleads.store import holds, ledger, orders, refunds
 from aiqleads.store import returns as rows
 from aiqleads.store.database import reader
@@ -54,33 +54,32 @@ class Rules:
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> Rules:
         """Builds the rules from TOML; InvalidInput says which figure cannot be."""
-        try:
-            made = cls(
-                version=str(raw["version"]),
-                window_days=int(raw["window_days"]),
-                most_per_month=int(raw["most_per_month"]),
-                share_per_month=float(raw["share_per_month"]),
-                reasons={
-                    name: Reason(
-                        about=str(each["about"]),
-                        by_rule={"rule": True, "operator": False}[each["decide"]],
-                        ends_lead=bool(each["ends_lead"]),
-                    )
-                    for name, each in raw["reasons"].items()
-                },
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise InvalidInput(f"returns.toml: {problem!r}") from problem
-        if made.window_days < 1 or made.most_per_month < 0 or not made.reasons:
-            raise InvalidInput("returns.toml: window_days, most_per_month or reasons cannot be")
-        if not 0.0 <= made.share_per_month <= 1.0:
-            raise InvalidInput("returns.toml: share_per_month is between 0 and 1")
-        return made
+        figures = ("version", "window_days", "most_per_month", "share_per_month", "reasons")
+        top = Table("returns.toml", raw, figures)
+        names = list(raw["reasons"]) if isinstance(raw["reasons"], dict) else []
+        reasons = top.table("reasons", names)
+        if not names:
+            raise top.wrong("reasons", "must not be empty")
+        return cls(
+            version=top.text("version"),
+            window_days=top.whole("window_days", 1),
+            most_per_month=top.whole("most_per_month", 0),
+            share_per_month=top.number("share_per_month", 0.0, 1.0),
+            reasons={
+                name: _reason(reasons.table(name, ["about", "decide", "ends_lead"]))
+                for name in names
+            },
+        )
 
 
-RULES = Rules.parse(
-    tomllib.loads(Path(__file__).with_name("returns.toml").read_text(encoding="utf-8"))
-)
+def _reason(table: Table) -> Reason:
+    decide = table.text("decide")
+    if decide not in ("rule", "operator"):
+        raise table.wrong("decide", f"is {decide!r}, must be 'rule' or 'operator'")
+    return Reason(table.text("about"), decide == "rule", table.flag("ends_lead"))
+
+
+RULES = Rules.parse(read(Path(__file__).with_name("returns.toml")))
 
 
 def ask(

@@ -138,6 +138,16 @@ def test_many_prices_take_arrays_and_single_values() -> None:
         (("exclusivity", "factor"), []),
         (("age",), {}),
         (("cap_cents",), "much"),
+        (("floor_cents",), 2_000.9),
+        (("floor_cents",), "2000"),
+        (("base_cents", "sell"), float("nan")),
+        (("base_cents", "sell"), "6000"),
+        (("base_cents", "rent"), 1),
+        (("value", "factor"), [1.0, 1.0, 1.0, 1.0, float("inf")]),
+        (("exclusivity", "factor"), 1.0),
+        (("extension", "colour"), 1),
+        (("currency",), ""),
+        (("colour",), 1),
     ],
 )
 def test_a_table_with_a_wrong_figure_is_refused(path: tuple[str, ...], value: object) -> None:
@@ -147,5 +157,6 @@ def test_a_table_with_a_wrong_figure_is_refused(path: tuple[str, ...], value: ob
     for name in above:
         inner = inner[name]  # type: ignore[assignment]
     inner[last] = value
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=r"prices\.toml: ") as caught:
         PriceTable.parse(raw)
+    assert path[0] in caught.value.detail

@@ -181,6 +181,12 @@ def test_a_credit_that_is_missing_is_found(shop: Any) -> None:
         {"most_per_month": "many"},
         {"reasons": {}},
         {"reasons": {"x": {"about": "", "decide": "nobody", "ends_lead": False}}},
+        {"reasons": {"x": {"about": "y", "decide": "rule", "ends_lead": "false"}}},
+        {"reasons": {"x": {"about": "y", "decide": "rule", "ends_lead": True, "colour": 1}}},
+        {"window_days": 7.9},
+        {"window_days": "7"},
+        {"most_per_month": True},
+        {"colour": 1},
     ],
 )
 def test_rules_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
