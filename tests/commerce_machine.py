@@ -68,6 +68,8 @@ CARDS = st.sampled_from(
      "pm_card_createDispute", "pm_card_refundFail")
 )  # fmt: skip
 NUMBERS = st.integers(0, 59)  # of a thing among those that there are
+#: an operator decides about a lead that is given back for one of these
+DOUBTED = sorted(name for name, each in returns.RULES.reasons.items() if not each.by_rule)
 LINES = ("", "", "", "/capture", "/confirm", "/refunds", "/cancel")
 
 
@@ -167,6 +169,37 @@ class Money(RuleBasedStateMachine):
         self.heal()
 
     @rule(who=AGENTS)
+    def forget(self, who: str) -> None:
+        """A hold runs out, and the other agent takes the whole lead."""
+        lead = self.fresh()
+        self.take(who, [lead])
+        self.wait(61)
+        self.take("A2" if who == "A1" else "A1", [lead], alone=True)
+
+    @rule(who=AGENTS, won=st.booleans())
+    def contest(self, who: str, won: bool) -> None:
+        """The buyer's bank takes the payment back, and a decision ends it."""
+        self.pay(who, self.take(who, [self.fresh()]), "pm_card_createDispute")
+        self.court(won)
+
+    @rule(who=AGENTS, cents=st.sampled_from([None, 1_000]), bounces=st.booleans())
+    def regret(self, who: str, cents: int | None, bounces: bool) -> None:
+        """An operator sends money back, to a card that may not take it."""
+        card = "pm_card_refundFail" if bounces else "pm_card_visa"
+        made = self.pay(who, self.take(who, [self.fresh()]), card)
+        if made is not None:
+            self.send_money_back(made.order_id, cents)
+        self.heal()
+
+    @rule(who=AGENTS, reason=st.sampled_from(DOUBTED))
+    def complain_in_vain(self, who: str, reason: str) -> None:
+        """A buyer gives a lead back for a reason that the operator does not believe."""
+        lead = self.fresh()
+        made = self.pay(who, self.take(who, [lead]), "pm_card_visa")
+        if made is not None:
+            self.give(made, lead, reason, credit=False)
+
+    @rule(who=AGENTS)
     def spoil(self, who: str) -> None:
         """A lead that is none is given back while the other agent holds it."""
         lead, other = self.fresh(), "A2" if who == "A1" else "A1"
@@ -252,13 +285,18 @@ class Money(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, cents=st.sampled_from([None, None, 1_000]))
     def refund(self, number: int, cents: int | None) -> None:
-        w, chosen = self.w, self.order(number, "paid", "partially_refunded")
+        chosen = self.order(number, "paid", "partially_refunded")
         if chosen is not None:
-            self.ask(
-                lambda key: refunds.ask(
-                    w.engine, w.payments, chosen.order_id, cents, "ops", "x", w.now, key=key
-                )
+            self.send_money_back(chosen.order_id, cents)
+
+    def send_money_back(self, order_id: str, cents: int | None) -> None:
+        """Refunds some cents of an order, or all that came."""
+        w = self.w
+        self.ask(
+            lambda key: refunds.ask(
+                w.engine, w.payments, order_id, cents, "ops", "x", w.now, key=key
             )
+        )
 
     @rule(number=NUMBERS)
     def write_off(self, number: int) -> None:

@@ -112,6 +112,8 @@ class Tiers:
         below: Entitlements | None = None
         for tier, rights in self.entitlements.items():
             whole = {n: v for n, v in vars(rights).items() if n not in _NOT_WHOLE}
+            if rights.bulk > rights.live_holds:
+                raise InvalidInput(f"tiers.toml: bulk of {tier} is more than its live_holds")
             hours = rights.extension_hours
             if sorted(set(hours)) != list(hours) or any(type(h) is not int or h < 1 for h in hours):
                 raise InvalidInput(f"tiers.toml: extension_hours of {tier} cannot be {hours!r}")

@@ -5,7 +5,7 @@
     │   ├── UnknownName      a name that nothing answers to    exit 2, HTTP 404
     │   └── ContractBroken   a frame is not what was promised  exit 2, HTTP 422
     ├── AccessDenied         no key, or one that may not       HTTP 401 or 403
-    ├── Refused              a rule of the shop says no        HTTP 402, 403, 409 or 422
+    ├── Refused              a rule of the shop says no        HTTP 402, 403, 409, 422 or 429
     └── NotReady             something must be made first      exit 2, HTTP 503
 
 Anything else that escapes is a fault of ours: exit 1, HTTP 500.

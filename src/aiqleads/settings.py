@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         default=None, description="MLflow's store; unset, mlruns/mlflow.db."
     )
     workers: int = Field(default=2, ge=1, description="Worker processes of `aiqleads serve`.")
+    rate_limits: bool = Field(
+        default=True,
+        description="Whether an agent's key makes at most its tier's requests a minute; "
+        "off for load tests.",
+    )
     run_key: str = Field(
         default="",
         description="Set by the pipeline for the notebook it runs: a tag of its MLflow run.",

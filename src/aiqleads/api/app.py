@@ -20,6 +20,7 @@ from aiqleads.api import (
 from aiqleads.api.auth import KeyRing
 from aiqleads.api.edge import Edge
 from aiqleads.api.openapi import describe
+from aiqleads.api.rates import Rates
 from aiqleads.api.state import ServiceState
 
 probes = APIRouter(tags=["operations"])
@@ -44,6 +45,7 @@ def create_app(state: ServiceState) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = state
     app.state.keys = KeyRing()
+    app.state.rates = Rates()
     problems.install(app)
     # What is told of leads.csv must come before leads/{lead_id}.
     for part in (delivery, ranking, shop, money, seats, consents, feeds, operations):

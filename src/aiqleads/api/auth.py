@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from aiqleads.api.rates import Rates
 from aiqleads.api.state import ServiceState, State
 from aiqleads.domain import US_PER_SECOND
 from aiqleads.errors import AccessDenied
@@ -90,6 +91,9 @@ def caller_with(scope: str) -> Callable[..., Awaitable[Caller]]:
             raise AccessDenied("an API key is needed: Authorization: Bearer aiq_...")
         ring: KeyRing = request.app.state.keys
         key = ring.find(state, credentials.credentials)
+        if key.tier is not None and state.settings.rate_limits:
+            rates: Rates = request.app.state.rates
+            rates.count(key.key_id, key.tier)
         if scope not in key.scopes:
             raise AccessDenied(f"this key lacks the scope '{scope}'", status=403)
         found = Caller(key.key_id, key.agent_id, key.scopes, key.member_id)

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from fastapi import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aiqleads.api.problems import from_http, unexpected
+from aiqleads.api.problems import BodyTooLarge, from_http, unexpected
 from aiqleads.monitoring import metrics
 
 #: a thousand rows of a hundred features take about 1.5 MB of JSON
@@ -22,13 +21,6 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _FRAMES = 6
 _DIGITS = 18  # of a length: so many are too many in any case
 _log = structlog.get_logger(__name__)
-
-
-class TooLarge(HTTPException):
-    """The request's body is larger than the service reads."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(413, f"the request's body is larger than {limit_bytes} bytes")
 
 
 class Edge:
@@ -57,9 +49,9 @@ class Edge:
         started, answer = time.perf_counter(), _Answer(send, self._headers)
         try:
             if _announced_bytes(scope) > self._limit:
-                raise TooLarge(self._limit)
+                raise BodyTooLarge(self._limit, _announced_bytes(scope))
             await self._app(scope, _limited(receive, self._limit), answer)
-        except TooLarge as error:
+        except BodyTooLarge as error:
             if not answer.status:
                 await from_http(error, Request(scope))(scope, receive, answer)
         except ClientDisconnect:
@@ -105,7 +97,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         read += len(message.get("body", b""))
         if read > limit:
-            raise TooLarge(limit)
+            raise BodyTooLarge(limit, read)
         return message
 
     return bounded

@@ -23,6 +23,7 @@ _WITH_KEY = {
     "401": "No key, or one that is unknown, expired or revoked.",
     "403": "The key lacks the scope, or is another agent's; or a limit is reached.",
     "404": "Nothing answers to this name.",
+    "429": "More requests in a minute than the tier's. See Retry-After.",
 }
 _WITH_PROOF = {
     "403": "The sender's proof does not hold; nothing was kept.",

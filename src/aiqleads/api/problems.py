@@ -28,6 +28,15 @@ _KINDS = {
 }
 
 
+class BodyTooLarge(HTTPException):
+    """The request's body is larger than the service reads."""
+
+    def __init__(self, limit_bytes: int, used_bytes: int) -> None:
+        """Takes the limit, and what was announced or read so far."""
+        super().__init__(413, f"the request's body is larger than {limit_bytes} bytes")
+        self.figures = {"limit": "body_bytes", "value": limit_bytes, "used": used_bytes}
+
+
 class ProblemResponse(JSONResponse):
     """A JSON response under the problem media type."""
 
@@ -75,6 +84,7 @@ def from_validation(error: RequestValidationError) -> ProblemResponse:
             "where": "/".join(str(part) for part in fault["loc"])[:_WHERE],
             "rule": fault["type"],
             "message": fault["msg"],
+            **_bounds(fault),
         }
         for fault in found[:_FAULTS]
     ]
@@ -87,6 +97,12 @@ def from_validation(error: RequestValidationError) -> ProblemResponse:
     return problem(422, "invalid-input", detail, errors=faults)
 
 
+def _bounds(fault: dict[str, Any]) -> dict[str, int | float]:
+    """The figures of a rule that was broken: `le`, `max_length`, `actual_length` and such."""
+    given = fault.get("ctx", {}).items()
+    return {name: value for name, value in given if type(value) in (int, float)}
+
+
 def from_http(error: HTTPException, request: Request) -> ProblemResponse:
     """What the framework refuses itself: an unknown path, a wrong method, and the like."""
     status = error.status_code
@@ -96,7 +112,9 @@ def from_http(error: HTTPException, request: Request) -> ProblemResponse:
     }
     kind = _KINDS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
     headers = dict(error.headers) if error.headers else None
-    return problem(status, kind, details.get(status, str(error.detail)), headers=headers)
+    figures = error.figures if isinstance(error, BodyTooLarge) else {}
+    detail = details.get(status, str(error.detail))
+    return problem(status, kind, detail, headers=headers, **figures)
 
 
 def unexpected() -> ProblemResponse:

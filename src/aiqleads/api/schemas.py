@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from aiqleads.domain import Intent, InteractionKind
+from aiqleads.domain import ENTITLEMENTS, Intent, InteractionKind
 
 #: visible ASCII: a database may refuse other characters (NUL, half a surrogate pair)
 VISIBLE = r"^[\x21-\x7e]+$"
@@ -47,6 +47,11 @@ class Problem(BaseModel):
     title: Annotated[str, Field(examples=["Lead sold"])]
     status: Annotated[int, Field(examples=[409])]
     detail: Annotated[str, Field(examples=["another agent bought this lead"])]
+
+
+# A call may name as many as the largest tier allows; each tier's own limit is asked later.
+_BULK = max(rights.bulk for rights in ENTITLEMENTS.values())
+_HOLDS = max(rights.live_holds for rights in ENTITLEMENTS.values())
 
 
 # --- ranking -----------------------------------------------------------------------
@@ -323,7 +328,7 @@ class LeadAnswer(Answer):
 class HoldRequest(Body):
     """Leads to hold, all of them or as many as can be."""
 
-    lead_ids: Annotated[list[LeadId], Field(min_length=1, max_length=500)]
+    lead_ids: Annotated[list[LeadId], Field(min_length=1, max_length=_BULK)]
     mode: Literal["all_or_nothing", "best_effort"] = "all_or_nothing"
     exclusive: Annotated[
         bool,
@@ -440,7 +445,7 @@ class LimitsAnswer(Answer):
 class CheckoutRequest(Body):
     """Holds to buy, paid from the wallet or by a card's payment method."""
 
-    hold_ids: Annotated[list[HoldId], Field(min_length=1, max_length=100)]
+    hold_ids: Annotated[list[HoldId], Field(min_length=1, max_length=_HOLDS)]
     pay_with: Annotated[
         str,
         Field(

@@ -14,7 +14,7 @@ from aiqleads.commerce.checkout import check_balance, live_items
 from aiqleads.commerce.debts import check_nothing_owed
 from aiqleads.commerce.ids import new_id
 from aiqleads.commerce.pricing import extension_cents
-from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, Tier
+from aiqleads.domain import ENTITLEMENTS, US_PER_HOUR, Tier, moment
 from aiqleads.errors import Refused
 from aiqleads.store import holds, ledger
 from aiqleads.store.holds import Item
@@ -102,7 +102,10 @@ def _check_lives(ends: list[tuple[Item, int]], ends_us: Mapping[str, int | None]
     early = [item.lead_id for item, until in ends if (life := lives[item.lead_id]) and life < until]
     if early:
         detail = f"{len(early)} of the leads end before that; nothing was charged"
-        raise Refused("lead-expires-before", detail, lead_ids=early)
+        first_us = min(life for lead_id in early if (life := lives[lead_id]))
+        raise Refused(
+            "lead-expires-before", detail, lead_ids=early, limit="lead_life", value=moment(first_us)
+        )
 
 
 def _bought_hours(connection: Connection, hold_id: str) -> int:

@@ -205,7 +205,7 @@ def _check_cap(connection: Connection, agent_id: str, now_us: int) -> None:
             limit="returns_per_month",
             value=most,
             used=used,
-            retry_after=seconds_until(next_month_us(now_us), now_us),
+            **({"retry_after": seconds_until(next_month_us(now_us), now_us)} if most else {}),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
@@ -52,6 +52,7 @@ class Key:
     expires_us: int | None
     revoked_us: int | None
     member_id: str | None = None
+    tier: Tier | None = None  # of its agent, where it was asked for
 
 
 def add(engine: Engine, agents: Iterable[Agent], now_us: int) -> int:
@@ -167,12 +168,16 @@ def revoke_key(engine: Engine, key_id: str, now_us: int) -> None:
 
 def find_key(engine: Engine, text: str) -> Key:
     """The key with this text; AccessDenied (401) when it is none of ours."""
-    query = select(api_key).where(api_key.c.key_sha256 == _digest(text))
+    query = (
+        select(api_key, agent.c.tier)
+        .outerjoin(agent, agent.c.agent_id == api_key.c.agent_id)
+        .where(api_key.c.key_sha256 == _digest(text))
+    )
     with reader(engine).connect() as connection:
         row = connection.execute(query).first()
     if row is None:
         raise AccessDenied("this API key is not known")
-    return _key(row)
+    return replace(_key(row), tier=Tier(row.tier) if row.tier else None)
 
 
 def check_live(key: Key, now_us: int) -> None:
