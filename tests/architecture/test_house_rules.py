@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import runpy
 import subprocess
@@ -93,6 +94,27 @@ def test_recorded_figures_have_every_field() -> None:
         return
     for row in json.loads(recorded.read_text()):
         assert {"name", "value", "unit", "peer", "goal", "ok", "n", "day"} <= set(row)
+
+
+def refusals() -> set[str]:
+    """The word of each refusal that the sources make."""
+    calls = (
+        node
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args
+    )
+    return {
+        str(call.args[0].value)
+        for call in calls
+        if ast.unparse(call.func) == "Refused" and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def test_every_refusal_stands_in_the_docs() -> None:
+    pages = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("commerce", "http-api"))
+    assert {"lead-sold", "rate-limited"} <= refusals()
+    assert sorted(kind for kind in refusals() if f"`{kind}`" not in pages) == []
 
 
 def test_every_route_stands_in_the_docs(served: Settings) -> None:
