@@ -8,6 +8,7 @@ additions and multiplications, so a price is the same for one lead as in an arra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ class PriceTable:
             extension_share_per_day=extension.number("share_per_day", 0.0, 1.0),
             extension_least_cents=extension.whole("least_cents", 1),
         )
+        if not re.fullmatch("[A-Z]{3}", table.currency):
+            raise top.wrong("currency", f"is {table.currency!r}, must be an ISO 4217 code")
         if not 0 < table.floor_cents <= table.cap_cents:
             raise InvalidInput("prices.toml: floor_cents must be positive and <= cap_cents")
         if min(table.base_cents.values()) <= 0 or not (table.exclusivity > 0).all():

@@ -234,6 +234,9 @@ def test_a_body_that_is_too_large_is_not_read(shop: Any, is_problem: IsProblem) 
         413,
         "body-too-large",
     )
+    told = shop.client.post("/v1/recommendations", content=big, headers=headers).json()
+    figures = (told["limit"], told["value"], told["used"])
+    assert figures == ("body_bytes", BODY_LIMIT_BYTES, len(big))
     parts = (b" " * 65_536 for _ in range(BODY_LIMIT_BYTES // 65_536 + 2))
     is_problem(
         shop.client.post("/v1/recommendations", content=parts, headers=headers),
@@ -401,3 +404,14 @@ def test_a_made_up_cursor_is_bad_input(
 ) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
     is_problem(shop.ask("GET", path, params={"cursor": cursor}), 422, "invalid-input")
+
+
+def test_a_figure_beyond_a_bound_names_the_bound(shop: Any, is_problem: IsProblem) -> None:
+    body = {"amount_cents": 10**9 + 1, "payment_method": "pm_card_visa"}
+    (fault,) = is_problem(shop.ask("POST", "/v1/wallet/topups", body), 422, "invalid-input")[
+        "errors"
+    ]
+    assert (fault["where"], fault["le"]) == ("body/amount_cents", 10**9)
+    many = {"lead_ids": ["L1"] * 501}
+    (fault,) = is_problem(shop.ask("POST", "/v1/cart/holds", many), 422, "invalid-input")["errors"]
+    assert (fault["max_length"], fault["actual_length"]) == (500, 501)

@@ -9,6 +9,7 @@ from aiqleads.commerce.checkout import pay_by_wallet
 from aiqleads.commerce.extensions import extend
 from aiqleads.commerce.holds import cart, place
 from aiqleads.commerce.pricing import PRICES
+from aiqleads.domain import moment
 from aiqleads.errors import Refused, UnknownName
 
 HOUR = 3_600_000_000
@@ -79,6 +80,7 @@ def test_hours_are_the_tiers_and_so_many_in_all(shop, held) -> None:
 def test_no_hold_outlives_its_lead_and_nothing_is_charged(shop, held) -> None:
     no = refused(lambda: longer(shop, held, ends={"L1": shop.now + 2 * HOUR, "L2": None}))
     assert (no.kind, no.extra["lead_ids"]) == ("lead-expires-before", ["L1"])
+    assert (no.extra["limit"], no.extra["value"]) == ("lead_life", moment(shop.now + 2 * HOUR))
     assert wallet.balance(shop.engine, "A1") == 50_000
 
 

@@ -147,6 +147,7 @@ def test_many_prices_take_arrays_and_single_values() -> None:
         (("exclusivity", "factor"), 1.0),
         (("extension", "colour"), 1),
         (("currency",), ""),
+        (("currency",), "dollar"),
         (("colour",), 1),
     ],
 )
