@@ -131,6 +131,7 @@ def start(python: Path, bento: Path, home: Path, port: int, log: Path) -> psutil
     environment = {name: os.environ[name] for name in kept if name in os.environ} | {
         "AIQLEADS_HOME": str(home),
         "AIQLEADS_WORKERS": "2",
+        "AIQLEADS_RATE_LIMITS": "false",  # two agents race for hundreds of leads in a minute
         "BENTOML_HOME": str(log.parent / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "true",
     }
